@@ -1,0 +1,37 @@
+# The project's one interface; `just` lists what there is.
+
+default:
+    @just --list --unsorted
+
+# A real Prosody with mucplex in front of it, to log in to; Ctrl-C ends it.
+try *arguments:
+    ./deploy/try.sh {{arguments}}
+
+# Everything that must hold: lint, unit and property tests, the contract on both servers.
+test:
+    ./tests/run.sh
+
+# Formatting and clippy, warnings are errors.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Formats the code.
+fmt:
+    cargo fmt --all
+
+# The API documentation, with private items, for those who work on it.
+doc:
+    cargo doc --workspace --no-deps --document-private-items
+
+# Licences, advisories and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# Instruction counts of the hot paths (needs valgrind).
+bench:
+    ./tests/bench.sh
+
+# Differential fuzzing of the framer against rxml (needs cargo-fuzz and a nightly toolchain).
+fuzz seconds="300":
+    cargo +nightly fuzz run framer -- -max_total_time={{seconds}}
