@@ -1,0 +1,18 @@
+//! Logins in scripts: two framers, what client and server say, and what must come out.
+
+// clippy.toml allows these in test functions, but not in the functions they call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod binding;
+mod endings;
+mod features;
+mod greeting;
+mod random;
+mod rig;
+mod sasl;
+mod uplink;
