@@ -1,0 +1,152 @@
+//! Configuration and start of ejabberd, without `ejabberdctl`: that script changes to another
+//! user and starts the port mapper of Erlang, which would outlive the test.
+
+use std::path::Path;
+
+use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use crate::process::find_program;
+use crate::tls::Certificate;
+use crate::{DOMAIN, ROOMS};
+
+pub(super) fn prepare(
+    dir: &Path,
+    ports: Ports,
+    certificate: &Certificate,
+    options: &Options,
+) -> Result<Launch, ServerError> {
+    let not_installed = |program, package| ServerError::NotInstalled { program, package };
+    let script = find_program("ejabberdctl").ok_or(not_installed("ejabberdctl", "ejabberd"))?;
+    let program = find_program("erl").ok_or(not_installed("erl", "erlang-base"))?;
+    for name in ["database", "home"] {
+        mkdir(&dir.join(name))?;
+    }
+    let config = dir.join("ejabberd.yml");
+    write(&config, &configuration(ports, certificate, options))?;
+
+    let path = |name: &str| dir.join(name).display().to_string();
+    let arguments = ["-noinput", "-start_epmd", "false", "-mnesia", "dir"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([
+            format!("\"{}\"", path("database")),
+            "-s".into(),
+            "ejabberd".into(),
+        ])
+        .collect();
+    let environment = vec![
+        ("HOME".into(), path("home")),
+        ("ERL_LIBS".into(), libraries(&script)?),
+        ("ERL_CRASH_DUMP".into(), path("crash.dump")),
+        ("EJABBERD_CONFIG_PATH".into(), config.display().to_string()),
+        ("EJABBERD_LOG_PATH".into(), path("ejabberd.log")),
+    ];
+    Ok(Launch {
+        program,
+        arguments,
+        environment,
+    })
+}
+
+/// The directory of the Erlang applications, which depends on the architecture: the package wrote
+/// it into its control script.
+fn libraries(script: &Path) -> Result<String, ServerError> {
+    let text = std::fs::read_to_string(script)
+        .map_err(ServerError::io(format!("read {}", script.display())))?;
+    let missing = std::io::Error::new(std::io::ErrorKind::InvalidData, "no ERL_LIBS line");
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("ERL_LIBS="))
+        .map(|value| value.trim_matches(['\'', '"']).to_owned())
+        .ok_or(missing)
+        .map_err(ServerError::io(script.display().to_string()))
+}
+
+fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String {
+    let bundle = files.bundle.display();
+    let ca = files.ca.display();
+    let stanza_bytes = match options.stanza_bytes {
+        Some(bytes) => bytes.to_string(),
+        None => "infinity".to_owned(),
+    };
+    let shaper = if options.rate_limits {
+        ", shaper: slow"
+    } else {
+        ""
+    };
+    let listen = |port: u16, tls: &str| {
+        format!(
+            "  - {{port: {port}, ip: \"127.0.0.1\", module: ejabberd_c2s, access: all, \
+             max_stanza_size: {stanza_bytes}, {tls}: true{shaper}}}\n"
+        )
+    };
+    let plain = if options.require_tls {
+        "starttls_required"
+    } else {
+        "starttls"
+    };
+    let listeners = [
+        listen(ports.plain.port(), plain),
+        listen(ports.starttls.port(), "starttls_required"),
+        listen(ports.direct.port(), "tls"),
+    ]
+    .concat();
+    let format = if options.hashed_passwords {
+        "scram"
+    } else {
+        "plain"
+    };
+    let archive = options.room_archive;
+    let Options {
+        extra, extra_rooms, ..
+    } = options;
+    format!(
+        r#"hosts: ["{DOMAIN}"]
+loglevel: info
+log_rotate_count: 0
+certfiles: ["{bundle}"]
+ca_file: "{ca}"
+acme: {{auto: false}}
+auth_method: internal
+auth_password_format: {format}
+registration_timeout: infinity
+access_rules:
+  anyone: {{allow: all}}
+shaper:
+  slow: {{rate: 3000, burst_size: 20000}}
+listen:
+{listeners}modules:
+  mod_adhoc: {{}}
+  mod_blocking: {{}}
+  mod_caps: {{}}
+  mod_carboncopy: {{}}
+  mod_client_state: {{}}
+  mod_disco: {{}}
+  mod_last: {{}}
+  mod_mam:
+    default: always
+    db_type: mnesia
+  mod_muc:
+    host: "{ROOMS}"
+    max_user_conferences: 100000
+    max_users: 10000
+    default_room_options:
+      mam: {archive}
+    {extra_rooms}
+  mod_offline: {{}}
+  mod_ping: {{}}
+  mod_privacy: {{}}
+  mod_private: {{}}
+  mod_pubsub:
+    plugins: [flat, pep]
+  mod_push: {{}}
+  mod_register:
+    access: anyone
+    ip_access: all
+    password_strength: 0
+  mod_roster: {{}}
+  mod_stream_mgmt: {{}}
+  mod_vcard: {{}}
+  mod_version: {{}}
+{extra}
+"#
+    )
+}

@@ -1,0 +1,92 @@
+//! Configuration and start of Prosody.
+
+use std::path::Path;
+
+use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use crate::process::find_program;
+use crate::tls::Certificate;
+use crate::{DOMAIN, ROOMS};
+
+const MODULES: &str = r#""blocklist", "bookmarks", "c2s", "carbons", "csi", "disco", "iq", "mam",
+    "message", "offline", "pep", "ping", "presence", "private", "register", "roster", "saslauth",
+    "smacks", "time", "tls", "vcard4", "vcard_legacy", "version""#;
+
+/// 10 kB/s with bursts of 2 s, as in the configuration file of the package.
+const LIMITS: &str = r#"limits = { c2s = { rate = "10kb/s", burst = "2s" } }"#;
+
+pub(super) fn prepare(
+    dir: &Path,
+    ports: Ports,
+    certificate: &Certificate,
+    options: &Options,
+) -> Result<Launch, ServerError> {
+    let program = find_program("prosody").ok_or(ServerError::NotInstalled {
+        program: "prosody",
+        package: "prosody",
+    })?;
+    mkdir(&dir.join("data"))?;
+    mkdir(&dir.join("certs"))?;
+    let config = dir.join("prosody.cfg.lua");
+    write(&config, &configuration(dir, ports, certificate, options))?;
+    Ok(Launch {
+        program,
+        arguments: vec!["-F".into(), "--config".into(), config.display().to_string()],
+        environment: Vec::new(),
+    })
+}
+
+fn configuration(dir: &Path, ports: Ports, files: &Certificate, options: &Options) -> String {
+    let dir = dir.display();
+    let plain = ports.plain.port();
+    let direct = ports.direct.port();
+    let certificate = files.certificate.display();
+    let key = files.key.display();
+    let require_tls = options.require_tls;
+    let authentication = if options.hashed_passwords {
+        "internal_hashed"
+    } else {
+        "internal_plain"
+    };
+    let stanza_bytes = options.stanza_bytes.unwrap_or(4 << 20);
+    let (limits_module, limits) = if options.rate_limits {
+        (r#", "limits""#, LIMITS)
+    } else {
+        ("", "")
+    };
+    let archive = if options.room_archive {
+        "modules_enabled = { \"muc_mam\" }\n    muc_log_by_default = true"
+    } else {
+        ""
+    };
+    let Options {
+        extra, extra_rooms, ..
+    } = options;
+    format!(
+        r#"run_as_root = true
+pidfile = "{dir}/prosody.pid"
+data_path = "{dir}/data"
+certificates = "{dir}/certs"
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {plain} }}
+c2s_direct_tls_ports = {{ {direct} }}
+modules_enabled = {{ {MODULES}{limits_module} }}
+modules_disabled = {{ "s2s", "admin_socket" }}
+c2s_require_encryption = {require_tls}
+allow_unencrypted_plain_auth = true
+allow_registration = true
+authentication = "{authentication}"
+storage = "internal"
+c2s_stanza_size_limit = {stanza_bytes}
+log = {{ info = "*console" }}
+ssl = {{ certificate = "{certificate}"; key = "{key}" }}
+{limits}
+{extra}
+
+VirtualHost "{DOMAIN}"
+
+Component "{ROOMS}" "muc"
+    {archive}
+    {extra_rooms}
+"#
+    )
+}
