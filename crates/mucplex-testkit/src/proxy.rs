@@ -86,6 +86,7 @@ pub struct Setup {
     upstream_ca: Option<PathBuf>,
     extra: String,
     extra_domain: String,
+    starttls: Option<SocketAddr>,
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
@@ -99,6 +100,7 @@ impl Setup {
             upstream_ca: None,
             extra: String::new(),
             extra_domain: String::new(),
+            starttls: None,
             binary: None,
             environment: Vec::new(),
         }
@@ -142,6 +144,13 @@ impl Setup {
         self
     }
 
+    /// Listens with STARTTLS here instead of on a free loopback port.
+    #[must_use]
+    pub fn listen(mut self, starttls: SocketAddr) -> Self {
+        self.starttls = Some(starttls);
+        self
+    }
+
     /// Uses this binary instead of the one that [`binary_path`] finds.
     #[must_use]
     pub fn binary(mut self, path: &Path) -> Self {
@@ -169,7 +178,8 @@ impl Setup {
         let certificate =
             Certificate::generate(dir.path(), &[DOMAIN]).map_err(ProxyError::io("certificate"))?;
         let address = || process::free_address().map_err(ProxyError::io("free port"));
-        let (starttls, direct) = (address()?, address()?);
+        let starttls = self.starttls.map_or_else(address, Ok)?;
+        let direct = address()?;
         let config = self.configuration(&certificate, starttls, direct);
         let path = dir.path().join("mucplex.toml");
         std::fs::write(&path, &config).map_err(ProxyError::io("write mucplex.toml"))?;
@@ -298,10 +308,11 @@ impl Proxy {
 
     /// What it has printed, both streams together.
     pub fn output(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn log(&self) -> PathBuf {
+    /// The file that holds what it prints.
+    pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("output.log")
     }
 
@@ -371,7 +382,7 @@ impl Proxy {
                     .current_dir(self.dir.path());
                 command.envs(environment.iter().map(|(key, value)| (key, value)));
             },
-            &self.log(),
+            &self.log_path(),
             Some(self.dir.path()),
         )
         .map_err(ProxyError::io(format!("start {}", self.binary.display())))?;
@@ -395,7 +406,7 @@ impl Proxy {
             let late = (Instant::now() > deadline)
                 .then(|| format!("does not listen after {START_LIMIT:?}"));
             if let Some(what) = ended.or(late) {
-                let (config, output) = (self.config.clone(), process::tail(&self.log(), 60));
+                let (config, output) = (self.config.clone(), process::tail(&self.log_path(), 60));
                 return Err(ProxyError::NotReady {
                     what,
                     config,
@@ -421,7 +432,7 @@ impl fmt::Debug for Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- {self:?}\n{}\n---", process::tail(&self.log(), 60));
+            eprintln!("--- {self:?}\n{}\n---", process::tail(&self.log_path(), 60));
         }
     }
 }
