@@ -34,4 +34,4 @@ bench:
 
 # Differential fuzzing of the framer against rxml (needs cargo-fuzz and a nightly toolchain).
 fuzz seconds="300":
-    cargo +nightly fuzz run framer -- -max_total_time={{seconds}}
+    cd fuzz && cargo +nightly fuzz run framer -- -dict=xml.dict -max_total_time={{seconds}}
