@@ -1,4 +1,4 @@
-//! Which bytes and characters XML 1.0 (fifth edition) allows where.
+//! Which bytes and characters XML 1.0 allows where; for names outside of ASCII see `names`.
 
 /// Ends a run of plain text: `<`, `&`, `>`, a control character, the start of a longer character.
 pub(crate) const TEXT_STOP: u8 = 1;
@@ -166,21 +166,6 @@ pub(crate) fn decode(data: &[u8]) -> Decoded {
 /// `Char`, production 2.
 pub(crate) const fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-/// `NameStartChar` (production 4) outside of ASCII, without its range U+FDF0 to U+FFFD: the byte
-/// order mark is in it, and neither expat, which follows the fourth edition, nor rxml takes it.
-pub(crate) const fn is_name_start(c: char) -> bool {
-    matches!(c,
-        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}' | '\u{370}'..='\u{37d}'
-        | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
-        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}'
-        | '\u{10000}'..='\u{effff}')
-}
-
-/// `NameChar` (production 4a) outside of ASCII.
-pub(crate) const fn is_name_char(c: char) -> bool {
-    is_name_start(c) || matches!(c, '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
 
 #[cfg(test)]

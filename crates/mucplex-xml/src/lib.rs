@@ -44,6 +44,7 @@ pub mod frame;
 pub mod framer;
 mod header;
 pub mod limits;
+mod names;
 mod outgoing;
 pub mod patch;
 mod prolog;

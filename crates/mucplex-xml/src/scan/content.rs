@@ -4,6 +4,7 @@ use super::{Extent, Scanner, State, Step};
 use crate::{
     FramingError, Limits,
     chars::{self, CDATA_STOP, Decoded, TEXT_STOP},
+    names,
 };
 
 /// More digits than any character needs. `&#0000000065;` is XML, yet parsers disagree on it.
@@ -99,7 +100,7 @@ impl Scanner {
             Decoded::Char(c, _) if c.is_ascii() => Ok(u8::try_from(c)
                 .ok()
                 .map(|byte| chars::is(byte, chars::NAME_START))),
-            Decoded::Char(c, _) => Ok(Some(chars::is_name_start(c))),
+            Decoded::Char(c, _) => Ok(Some(names::is_name_start(c))),
             Decoded::Unfinished => Ok(None),
             Decoded::Invalid => Err(FramingError::Utf8),
         }

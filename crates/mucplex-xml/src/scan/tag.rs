@@ -7,6 +7,7 @@ use crate::{
     FramingError, Limits,
     chars::{self, APOS_STOP, QUOT_STOP},
     frame::{Namespace, root_namespace},
+    names,
     scope::{NamespaceId, check_default},
     span::Span,
 };
@@ -114,7 +115,7 @@ impl Scanner {
                 None => return Ok(None),
                 Some(0x80..) => match self.character(data)? {
                     None => return Ok(None),
-                    Some(c) if chars::is_name_start(c) => {}
+                    Some(c) if names::is_name_start(c) => {}
                     Some(_) => return Err(FramingError::Syntax("character not in a name")),
                 },
                 Some(byte) if chars::is(byte, chars::NAME_START) => {}
@@ -129,7 +130,7 @@ impl Scanner {
             match self.peek(data) {
                 Some(0x80..) => match self.character(data)? {
                     None => return Ok(None),
-                    Some(c) if chars::is_name_char(c) => {}
+                    Some(c) if names::is_name_char(c) => {}
                     Some(_) => return Err(FramingError::Syntax("character not in a name")),
                 },
                 byte => return Ok(byte),

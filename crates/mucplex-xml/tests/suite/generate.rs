@@ -36,7 +36,7 @@ const NAMES: &[&str] = &[
     "日本",
     "a-b.c_d",
     "_",
-    "𐐷x",
+    "א٣",
 ];
 const PREFIXES: &[&str] = &["p", "q", "stream", "c", "ns1", "ü"];
 const NAMESPACES: &[&str] = &[
