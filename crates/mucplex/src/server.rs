@@ -1,0 +1,189 @@
+//! The process: listeners, sessions, and their end.
+
+use std::{io, sync::Arc, time::Duration};
+
+use mucplex_muc::Policy;
+use mucplex_net::{ClientTls, Dialer, Listener, ServerTls, Target, TlsError};
+use mucplex_stream::{DomainSettings, ListenerTls, UpstreamTls};
+use mucplex_xml::Limits;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Domain, ListenerConfig, SessionLimits},
+    registry::{Accounts, Sessions},
+    session,
+};
+
+/// What a shutdown may take, whatever the peers do. Each part of a session's end has shorter limits
+/// of its own.
+const SHUTDOWN: Duration = Duration::from_secs(9);
+
+/// What every session needs to know.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) domains: Arc<[DomainSettings]>,
+    pub(crate) uplinks: Vec<UplinkSettings>,
+    pub(crate) tls: ServerTls,
+    pub(crate) dialer: Dialer,
+    pub(crate) client_limits: Limits,
+    pub(crate) server_limits: Limits,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// Everything that has to end before the process does.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// How a domain's server is reached.
+#[derive(Debug)]
+pub(crate) struct UplinkSettings {
+    pub(crate) target: Target,
+    pub(crate) tls: UpstreamTls,
+    pub(crate) client_tls: Option<ClientTls>,
+}
+
+/// The server before it has bound a port.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        domains: Vec<Domain>,
+        rooms: Policy,
+        session: SessionLimits,
+    ) -> Result<Self, TlsError> {
+        let identities: Vec<_> = domains
+            .iter()
+            .map(|domain| (domain.name.clone(), domain.identity.clone()))
+            .collect();
+        let tls = ServerTls::new(&identities)?;
+        let settings = domains
+            .iter()
+            .map(|domain| DomainSettings {
+                name: domain.name.clone(),
+                upstream_tls: domain.upstream_tls,
+            })
+            .collect();
+        for domain in &domains {
+            look_at(domain);
+        }
+        let tasks = TaskTracker::new();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                domains: settings,
+                tls,
+                uplinks: domains.into_iter().map(uplink_settings).collect(),
+                dialer: Dialer::system(),
+                client_limits: Limits {
+                    stanza_bytes: session.stanza_bytes,
+                    ..Limits::default()
+                },
+                // A server's answers (a roster, a page of an archive) are larger than what it takes
+                // from clients. A quarter of the outbox still leaves room for others.
+                server_limits: Limits {
+                    stanza_bytes: session.outbox_bytes / 4,
+                    ..Limits::default()
+                },
+                outbox_bytes: session.outbox_bytes,
+                accounts: Accounts::new(rooms, tasks.clone()),
+                sessions: Arc::new(Sessions::default()),
+                tasks,
+            }),
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When a port cannot be bound or signals cannot be received.
+    pub(crate) async fn run(self, listeners: &[ListenerConfig]) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut bound = Vec::with_capacity(listeners.len());
+        for config in listeners {
+            let listener = Listener::bind(config.address).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", config.address))
+            })?;
+            bound.push((listener, config.tls));
+        }
+        let stop = CancellationToken::new();
+        for (listener, tls) in bound {
+            info!(address = %listener.local_addr()?, tls = name(tls), "listening");
+            self.shared.tasks.spawn(accept(
+                Arc::clone(&self.shared),
+                listener,
+                tls,
+                stop.clone(),
+            ));
+        }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+        let sessions = self.shared.sessions.shut_down();
+        info!(sessions, "shutting down");
+        self.shared.tasks.close();
+        if timeout(SHUTDOWN, self.shared.tasks.wait()).await.is_err() {
+            warn!(
+                tasks = self.shared.tasks.len(),
+                "not everything has ended in time"
+            );
+        }
+        info!("ended");
+        Ok(())
+    }
+}
+
+async fn accept(
+    shared: Arc<Shared>,
+    mut listener: Listener,
+    tls: ListenerTls,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            (stream, peer) = listener.accept() => {
+                shared.tasks.spawn(session::serve(Arc::clone(&shared), stream, peer, tls));
+            }
+        }
+    }
+}
+
+fn uplink_settings(domain: Domain) -> UplinkSettings {
+    UplinkSettings {
+        target: domain.upstream,
+        tls: domain.upstream_tls,
+        client_tls: domain.client_tls,
+    }
+}
+
+/// What works but is hardly meant.
+fn look_at(domain: &Domain) {
+    if !domain.identity.is_for(&domain.name) {
+        warn!(
+            domain = domain.name,
+            "the certificate is not for this domain; clients will refuse it"
+        );
+    }
+    if let (UpstreamTls::None, Target::Srv { .. }) = (domain.upstream_tls, &domain.upstream) {
+        warn!(
+            domain = domain.name,
+            "uplinks without TLS to wherever the SRV records lead"
+        );
+    }
+}
+
+fn name(tls: ListenerTls) -> &'static str {
+    match tls {
+        ListenerTls::StartTls => "starttls",
+        ListenerTls::Direct => "direct",
+    }
+}

@@ -1,0 +1,83 @@
+//! What comes from the account's owner and from the process.
+
+use mucplex_stream::stream_end;
+use mucplex_xml::StreamErrorCondition;
+use tracing::{debug, warn};
+
+use super::{
+    SessionInput,
+    server::CONNECTION_LOST,
+    steady::{Farewell, Flow, Phase, Steady},
+};
+
+impl Steady {
+    pub(super) async fn mail(&mut self, input: SessionInput) -> Flow {
+        match input {
+            SessionInput::ToClient { stanza, charge } => match &mut self.client {
+                Some(client) => client.outbox_mut().push_charged(stanza, Some(charge)),
+                None => debug!(
+                    bytes = stanza.len(),
+                    "a room stanza for a client that has just gone"
+                ),
+            },
+            SessionInput::ToServer { stanza, charge } => {
+                self.uplink.outbox_mut().push_charged(stanza, charge);
+            }
+            SessionInput::Carry(room) => {
+                if let Some(first) = self.routes.carry(&room) {
+                    self.uplink.outbox_mut().push(first);
+                }
+            }
+            SessionInput::Release => self.released(),
+            SessionInput::End(condition, text) => return self.end_client(condition, text).await,
+            SessionInput::Shutdown => self.shut_down(),
+        }
+        self.within_bound().await
+    }
+
+    /// Ends a session whose peer does not read what it is sent.
+    pub(super) async fn within_bound(&mut self) -> Flow {
+        if self.uplink.outbox().queued() > self.owed.bound() {
+            warn!(
+                bytes = self.uplink.outbox().queued(),
+                "a server that does not read is given up"
+            );
+            return Flow::Break(CONNECTION_LOST);
+        }
+        if self.client.is_none() || !self.owed.is_over() {
+            return Flow::Continue(());
+        }
+        let text = "too much waits for this client to read it";
+        self.end_client(StreamErrorCondition::ResourceConstraint, text)
+            .await
+    }
+
+    /// Ends the client's stream; its rooms are handed over.
+    async fn end_client(&mut self, condition: StreamErrorCondition, text: &'static str) -> Flow {
+        if condition == StreamErrorCondition::ResourceConstraint
+            && let Some(client) = &mut self.client
+        {
+            // The error has to arrive before the client would have read all that.
+            let lost = client.outbox_mut().abandon();
+            warn!(
+                stanzas = lost.stanzas,
+                bytes = lost.bytes,
+                "a client too slow is ended"
+            );
+        }
+        self.refuse(condition, text).await
+    }
+
+    /// The process ends, and with it every uplink that could take over a room: nothing is handed
+    /// over.
+    fn shut_down(&mut self) {
+        self.dismiss_client(Farewell::Error(
+            StreamErrorCondition::SystemShutdown,
+            "the server is shutting down",
+        ));
+        if !matches!(self.phase, Phase::Ending) {
+            self.uplink.outbox_mut().push(stream_end());
+            self.enter(Phase::Ending);
+        }
+    }
+}
