@@ -1,6 +1,6 @@
 //! A complete first-level element: its bytes, and where the parts of its head lie in them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -330,23 +330,40 @@ impl Frame {
     #[must_use]
     pub fn with_to(&self, to: &str) -> Outgoing {
         let to = escape_attribute(to);
-        let (before, open, close, tail) = match self.head.to {
-            Some(span) => (span.range().start, "", "", span.range().end),
+        match self.head.to {
+            Some(span) => self.splice(span.range(), &[&to]),
             None => {
                 let at = self.head.raw_name().range().end;
-                (at, " to='", "'", at)
+                self.splice(at..at, &[" to='", &to, "'"])
             }
-        };
-        let before = self.bytes.get(..before).unwrap_or_default();
-        let mut head = Vec::with_capacity(before.len() + open.len() + to.len() + close.len());
+        }
+    }
+
+    /// A copy for a stream that declares no default namespace (RFC 6120 4.8.2 allows that): the
+    /// element says itself that it is of `jabber:client`. The bytes behind that are shared.
+    ///
+    /// The frame has to be [`portable`](Self::portable).
+    #[must_use]
+    pub fn declaring_client(&self) -> Outgoing {
+        if self.head.default_ns.is_some() {
+            return Outgoing::from(self);
+        }
+        let at = self.head.raw_name().range().end;
+        self.splice(at..at, &[" xmlns='", CLIENT, "'"])
+    }
+
+    /// A copy with other bytes in place of `range`; what follows them is shared.
+    fn splice(&self, range: Range<usize>, parts: &[&str]) -> Outgoing {
+        let before = self.bytes.get(..range.start).unwrap_or_default();
+        let length = before.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut head = Vec::with_capacity(length);
         head.extend_from_slice(before);
-        head.extend_from_slice(open.as_bytes());
-        head.extend_from_slice(to.as_bytes());
-        head.extend_from_slice(close.as_bytes());
-        let tail = self.bytes.slice(tail.min(self.bytes.len())..);
+        for part in parts {
+            head.extend_from_slice(part.as_bytes());
+        }
         Outgoing {
             head: head.into(),
-            tail,
+            tail: self.bytes.slice(range.end.min(self.bytes.len())..),
         }
     }
 

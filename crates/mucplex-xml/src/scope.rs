@@ -67,7 +67,7 @@ impl Ambient {
 
 /// A namespace, by number: equal numbers, equal names. So long names are compared once, when they
 /// are declared, and never again for each attribute that uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NamespaceId(u32);
 
 /// The declarations in scope at one place of an element.

@@ -288,25 +288,22 @@ impl Scanner {
         if element.prefix > 0 {
             self.scope.resolve(prefix_of(data, element))?;
         }
-        let mut qualified: SmallVec<[(&[u8], NamespaceId); 8]> = SmallVec::new();
-        for (index, &attribute) in self.attributes.iter().enumerate() {
-            let name = attribute.name.of(data);
-            let earlier = self.attributes.iter().take(index);
-            if earlier
-                .map(|other| other.name.of(data))
-                .any(|other| other == name)
-            {
-                return Err(FramingError::DuplicateAttribute);
+        let names = self
+            .attributes
+            .iter()
+            .map(|attribute| attribute.name.of(data));
+        if has_duplicate(names.collect::<SmallVec<[_; 16]>>()) {
+            return Err(FramingError::DuplicateAttribute);
+        }
+        let mut expanded: SmallVec<[(&[u8], NamespaceId); 8]> = SmallVec::new();
+        for &attribute in &self.attributes {
+            if attribute.prefix > 0 && declared_prefix(data, attribute).is_none() {
+                let namespace = self.scope.resolve(prefix_of(data, attribute))?;
+                expanded.push((local_of(data, attribute), namespace));
             }
-            if attribute.prefix == 0 || declared_prefix(data, attribute).is_some() {
-                continue;
-            }
-            let namespace = self.scope.resolve(prefix_of(data, attribute))?;
-            let expanded = (local_of(data, attribute), namespace);
-            if qualified.contains(&expanded) {
-                return Err(FramingError::DuplicateAttribute);
-            }
-            qualified.push(expanded);
+        }
+        if has_duplicate(expanded) {
+            return Err(FramingError::DuplicateAttribute);
         }
         Ok(())
     }
@@ -392,4 +389,27 @@ fn name_error(byte: u8) -> FramingError {
         0..=0x1f => FramingError::Character,
         _ => FramingError::Syntax("name expected"),
     }
+}
+
+/// Whether two of some names are the same. Comparing each with each is the fastest for the few that
+/// elements have; for many it would give a peer a way to make work.
+fn has_duplicate<A>(mut names: SmallVec<A>) -> bool
+where
+    A: smallvec::Array,
+    A::Item: Ord,
+{
+    if names.len() > 16 {
+        names.sort_unstable();
+        return names
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a == b));
+    }
+    let mut rest = names.as_slice();
+    while let Some((first, others)) = rest.split_first() {
+        if others.contains(first) {
+            return true;
+        }
+        rest = others;
+    }
+    false
 }

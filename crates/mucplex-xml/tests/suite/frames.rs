@@ -305,3 +305,24 @@ fn what_goes_between_tasks_may() {
     shared::<Framer>();
     shared::<FramingError>();
 }
+
+#[test]
+fn many_attributes_are_compared_as_well_as_few() {
+    let limits = Limits {
+        attributes: usize::MAX,
+        ..Limits::default()
+    };
+    let many: String = (0..1000).map(|n| format!(" a{n}='x' p:a{n}='x'")).collect();
+    let parse = |more: &str| {
+        let xml = format!("<message xmlns:p='u' xmlns:q='u'{many}{more}/>");
+        Frame::parse(xml.into(), &limits).map(drop)
+    };
+    assert_eq!(parse(""), Ok(()));
+    for twice in [" a500='y'", " p:a7='y'", " q:a999='y'"] {
+        assert_eq!(
+            parse(twice),
+            Err(FramingError::DuplicateAttribute),
+            "{twice}"
+        );
+    }
+}

@@ -363,3 +363,20 @@ proptest! {
         prop_assert_eq!(frame.root().text(), legal);
     }
 }
+
+#[test]
+fn a_frame_can_say_its_namespace_itself() {
+    for (xml, expected) in [
+        (
+            "<message to='a'/>",
+            "<message xmlns='jabber:client' to='a'/>",
+        ),
+        ("<iq/>", "<iq xmlns='jabber:client'/>"),
+        (
+            "<message xmlns='jabber:client'/>",
+            "<message xmlns='jabber:client'/>",
+        ),
+    ] {
+        assert_eq!(frame(xml).declaring_client().to_bytes(), expected);
+    }
+}
