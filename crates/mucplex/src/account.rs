@@ -128,6 +128,7 @@ impl Owner {
                         told_to_end: false,
                     },
                 );
+                self.tell_siblings();
                 self.drive(
                     Input::SessionBound {
                         session,
@@ -150,6 +151,7 @@ impl Owner {
             }
             AccountInput::Ended { session } => {
                 self.sessions.remove(&session);
+                self.tell_siblings();
                 self.drive(Input::SessionEnded { session }, None);
             }
             AccountInput::FromServer { uplink, frame } => {
@@ -159,8 +161,18 @@ impl Owner {
                 self.uplinks.remove(&uplink);
                 // A session does not outlive its uplink.
                 self.sessions.retain(|_, client| client.uplink != uplink);
+                self.tell_siblings();
                 self.drive(Input::UplinkLost { uplink }, None);
             }
+        }
+    }
+
+    /// A session with siblings must read its uplink whatever its own client does.
+    fn tell_siblings(&self) {
+        let has_siblings = self.sessions.len() > 1;
+        for client in self.sessions.values() {
+            // A closed mailbox belongs to a session whose end is on its way here.
+            let _ = client.mailbox.send(SessionInput::Siblings(has_siblings));
         }
     }
 

@@ -85,10 +85,14 @@ impl Server {
                     ..Limits::default()
                 },
                 // A server's answers (a roster, a page of an archive) are larger than what it takes
-                // from clients. A quarter of the outbox still leaves room for others.
+                // from clients. A quarter of the outbox still leaves room for others. The shape of a
+                // stanza is limited by its size alone: whatever the server lets one of its users
+                // send to another must not end the other's uplink.
                 server_limits: Limits {
                     stanza_bytes: session.outbox_bytes / 4,
-                    ..Limits::default()
+                    depth: usize::MAX,
+                    attributes: usize::MAX,
+                    name_bytes: usize::MAX,
                 },
                 outbox_bytes: session.outbox_bytes,
                 accounts: Accounts::new(rooms, tasks.clone()),

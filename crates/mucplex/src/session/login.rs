@@ -368,6 +368,7 @@ async fn interruption(
                     SessionInput::ToClient { .. }
                     | SessionInput::ToServer { .. }
                     | SessionInput::Carry(_)
+                    | SessionInput::Siblings(_)
                     | SessionInput::Release,
                 ) => {}
             }

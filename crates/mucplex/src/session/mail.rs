@@ -21,13 +21,14 @@ impl Steady {
                 ),
             },
             SessionInput::ToServer { stanza, charge } => {
-                self.uplink.outbox_mut().push_charged(stanza, charge);
+                self.queue_for_server(stanza, charge);
             }
             SessionInput::Carry(room) => {
                 if let Some(first) = self.routes.carry(&room) {
                     self.uplink.outbox_mut().push(first);
                 }
             }
+            SessionInput::Siblings(has_siblings) => self.has_siblings = has_siblings,
             SessionInput::Release => self.released(),
             SessionInput::End(condition, text) => return self.end_client(condition, text).await,
             SessionInput::Shutdown => self.shut_down(),

@@ -41,6 +41,8 @@ pub(crate) enum SessionInput {
     },
     /// What this room sends on the uplink goes to the hub from now on.
     Carry(RoomJid),
+    /// Whether the account has other sessions, which may live by what this uplink carries.
+    Siblings(bool),
     /// The hub has no more use for the uplink than the client has.
     Release,
     /// The client's stream ends with an error.

@@ -65,7 +65,7 @@ impl Steady {
             (Undelivered::Count, _) | (Undelivered::Answer(_), Phase::Ending) => {
                 self.undelivered += 1;
             }
-            (Undelivered::Answer(answer), _) => self.uplink.outbox_mut().push(answer),
+            (Undelivered::Answer(answer), _) => self.queue_for_server(answer, None),
         }
     }
 

@@ -14,7 +14,8 @@
 //! - The client is not read while more than [`WAITING`] bytes wait for the server, or more than
 //!   [`IN_FLIGHT`] bytes of it are on their way through the hub.
 //! - The uplink is not read while half of the outbox's bound waits for the client, unless it
-//!   carries rooms: then other sessions' traffic comes on it, and it is always read.
+//!   carries rooms and the account has other sessions: then their traffic comes on it, and it is
+//!   always read.
 //! - What cannot be held back, room traffic for this client, ends the session at the bound
 //!   (`resource-constraint`).
 
@@ -28,8 +29,8 @@ use std::{
 
 use jid::FullJid;
 use mucplex_muc::{AccountJid, Routes, SessionId, UplinkId};
-use mucplex_net::{Budget, Connection};
-use mucplex_stream::stream_end;
+use mucplex_net::{Budget, Charge, Connection};
+use mucplex_stream::{ContentNamespace, stream_end};
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
     sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender},
@@ -73,6 +74,10 @@ pub(super) struct Steady {
     /// The framer may hold another frame.
     pub(super) client_has_more: bool,
     pub(super) uplink_has_more: bool,
+    /// How the uplink's stream declares `jabber:client`.
+    content: ContentNamespace,
+    /// Other sessions of the account may live by what this uplink carries.
+    pub(super) has_siblings: bool,
     /// Stanzas of the server that had no reader and no sender to be told.
     pub(super) undelivered: usize,
     mailbox: UnboundedReceiver<SessionInput>,
@@ -153,6 +158,8 @@ impl Steady {
             uplink_has_more: true,
             undelivered: 0,
             mailbox,
+            content: bound.content,
+            has_siblings: false,
             jid: bound.jid,
             client_lang: bound.client_lang,
             deadline: None,
@@ -319,7 +326,9 @@ impl Steady {
     }
 
     pub(super) fn uplink_may_go_on(&self) -> bool {
-        self.client.is_none() || self.routes.carries() || self.owed.used() <= self.owed.bound() / 2
+        self.client.is_none()
+            || (self.routes.carries() && self.has_siblings)
+            || self.owed.used() <= self.owed.bound() / 2
     }
 
     /// Tells the account's owner. It waits for nobody, so this wait is short.
@@ -331,6 +340,18 @@ impl Steady {
                 "the account's state was lost",
             )),
         }
+    }
+
+    /// Queues for the server what the proxy or another session has written: it takes
+    /// `jabber:client` for the default namespace, which it is on nearly every stream.
+    pub(super) fn queue_for_server(&mut self, stanza: impl Into<Outgoing>, charge: Option<Charge>) {
+        let mut stanza = stanza.into();
+        if self.content != ContentNamespace::Default
+            && let Ok(frame) = Frame::parse(stanza.to_bytes(), &self.shared.server_limits)
+        {
+            stanza = frame.declaring_client();
+        }
+        self.uplink.outbox_mut().push_charged(stanza, charge);
     }
 
     /// Queues for the client what does not come by way of the hub.
