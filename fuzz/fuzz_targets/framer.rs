@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     depth: 8,
     attributes: 8,
     name_bytes: 32,
+    unbound_prefixes: false,
 };
 
 fuzz_target!(|data: &[u8]| {

@@ -37,6 +37,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 pub struct Connection {
     transport: Transport,
     framer: Framer,
+    limits: Limits,
     outbox: Outbox,
     /// Room for the next read.
     read_size: usize,
@@ -50,6 +51,7 @@ impl Connection {
         Self {
             transport,
             framer: Framer::new(limits),
+            limits,
             outbox: Outbox::new(),
             read_size: QUIET_READ,
             unflushed: false,
@@ -175,7 +177,8 @@ impl Connection {
         let stream = TlsAcceptor::from(config)
             .accept(self.transport.into_plain()?)
             .await?;
-        self.framer.restart();
+        // Nothing of the stream before belongs to this one (RFC 6120 5.4.3.3).
+        self.framer = Framer::new(self.limits);
         Ok(Self {
             transport: Transport::ServerTls(Box::new(stream)),
             ..self
@@ -196,7 +199,8 @@ impl Connection {
         let stream = TlsConnector::from(config)
             .connect(name, self.transport.into_plain()?)
             .await?;
-        self.framer.restart();
+        // Nothing of the stream before belongs to this one (RFC 6120 5.4.3.3).
+        self.framer = Framer::new(self.limits);
         Ok(Self {
             transport: Transport::ClientTls(Box::new(stream)),
             ..self

@@ -1,11 +1,10 @@
-//! How much one peer may make the framer hold.
+//! How much one peer may make the framer hold, and how strict it is with it.
 
 /// Bounds on what one peer may make the framer hold. Passing one is
 /// [`policy-violation`](crate::StreamErrorCondition::PolicyViolation), at the byte that passes it.
 ///
 /// They bound memory and, with it, time: names in scope and attributes are looked up in a way
-/// that stays close to linear in the bytes sent. Only the check that the attributes of one element
-/// differ compares each with each, so `attributes` should stay in the hundreds at most.
+/// that stays close to linear in the bytes sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one stanza, nonza or stream header, tags included. A stream header has at most
@@ -18,6 +17,11 @@ pub struct Limits {
     pub attributes: usize,
     /// Bytes of one element or attribute name, prefix included.
     pub name_bytes: usize,
+    /// Lets names stand whose prefix nothing declares; they are of no namespace. It is not
+    /// well-formed ("Namespaces in XML" 5), yet ejabberd 23.01 passes a stanza of one user on to
+    /// others without the declarations that its prefixes need: whoever is strict with a server lets
+    /// that user end the streams of the others.
+    pub unbound_prefixes: bool,
 }
 
 impl Limits {
@@ -27,6 +31,7 @@ impl Limits {
         depth: usize::MAX,
         attributes: usize::MAX,
         name_bytes: usize::MAX,
+        unbound_prefixes: true,
     };
 }
 
@@ -37,6 +42,7 @@ impl Default for Limits {
             depth: 64,
             attributes: 64,
             name_bytes: 1024,
+            unbound_prefixes: false,
         }
     }
 }

@@ -93,6 +93,7 @@ impl Server {
                     depth: usize::MAX,
                     attributes: usize::MAX,
                     name_bytes: usize::MAX,
+                    unbound_prefixes: true,
                 },
                 outbox_bytes: session.outbox_bytes,
                 accounts: Accounts::new(rooms, tasks.clone()),

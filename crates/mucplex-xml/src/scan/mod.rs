@@ -196,7 +196,7 @@ impl Scanner {
             State::BeforeEquals => self.before_equals(data),
             State::BeforeValue => self.before_value(data),
             State::Value { quote } => self.value(data, quote),
-            State::Slash => self.slash(data),
+            State::Slash => self.slash(data, limits),
             State::Close { matched } => self.close(data, matched),
             State::CloseGap => self.close_gap(data),
             State::Bang { matched } => self.bang(data, matched),

@@ -8,7 +8,7 @@ use crate::{
     chars::{self, APOS_STOP, QUOT_STOP},
     frame::{Namespace, root_namespace},
     names,
-    scope::{NamespaceId, check_default},
+    scope::{NamespaceId, Scope, check_default},
     span::Span,
 };
 
@@ -161,7 +161,7 @@ impl Scanner {
         match byte {
             b'>' => {
                 self.at += 1;
-                self.finish_start_tag(data)?;
+                self.finish_start_tag(data, limits)?;
                 if self.extent == Extent::StartTag {
                     return Ok(self.go(State::Done));
                 }
@@ -184,13 +184,13 @@ impl Scanner {
         }
     }
 
-    pub(super) fn slash(&mut self, data: &[u8]) -> Result<Step, FramingError> {
+    pub(super) fn slash(&mut self, data: &[u8], limits: &Limits) -> Result<Step, FramingError> {
         match self.next(data) {
             None => return Ok(Step::More),
             Some(b'>') => {}
             Some(_) => return Err(FramingError::Syntax("`/` in a start tag")),
         }
-        self.finish_start_tag(data)?;
+        self.finish_start_tag(data, limits)?;
         if self.extent == Extent::StartTag {
             // RFC 6120 4.2: a stream begins with a start tag. One that ends with it carries nothing.
             return Err(FramingError::NotAStream("header is an empty element"));
@@ -279,14 +279,14 @@ impl Scanner {
 
     /// At the end of a start tag all declarations are known: XML 1.0 3.1 "Unique Att Spec",
     /// "Namespaces in XML" 5 "Prefix Declared" and 6.3 "Attributes Unique".
-    fn finish_start_tag(&mut self, data: &[u8]) -> Result<(), FramingError> {
+    fn finish_start_tag(&mut self, data: &[u8], limits: &Limits) -> Result<(), FramingError> {
         let element = self.element;
         if self.open.is_empty() {
             self.head.set_name(element.name, element.prefix);
             self.refuse_nested_stream(data)?;
         }
         if element.prefix > 0 {
-            self.scope.resolve(prefix_of(data, element))?;
+            resolve(&mut self.scope, prefix_of(data, element), limits)?;
         }
         let names = self
             .attributes
@@ -298,8 +298,8 @@ impl Scanner {
         let mut expanded: SmallVec<[(&[u8], NamespaceId); 8]> = SmallVec::new();
         for &attribute in &self.attributes {
             if attribute.prefix > 0 && declared_prefix(data, attribute).is_none() {
-                let namespace = self.scope.resolve(prefix_of(data, attribute))?;
-                expanded.push((local_of(data, attribute), namespace));
+                let namespace = resolve(&mut self.scope, prefix_of(data, attribute), limits)?;
+                expanded.extend(namespace.map(|namespace| (local_of(data, attribute), namespace)));
             }
         }
         if has_duplicate(expanded) {
@@ -388,6 +388,18 @@ fn name_error(byte: u8) -> FramingError {
         b'\t' | b'\n' | b'\r' => FramingError::Syntax("name expected"),
         0..=0x1f => FramingError::Character,
         _ => FramingError::Syntax("name expected"),
+    }
+}
+
+/// The namespace of a prefix, `None` for one that nothing declares where that may be.
+fn resolve(
+    scope: &mut Scope,
+    prefix: &[u8],
+    limits: &Limits,
+) -> Result<Option<NamespaceId>, FramingError> {
+    match scope.resolve(prefix) {
+        Err(FramingError::UnboundPrefix) if limits.unbound_prefixes => Ok(None),
+        resolved => resolved.map(Some),
     }
 }
 

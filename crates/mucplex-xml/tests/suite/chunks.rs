@@ -70,6 +70,7 @@ fn tight() -> Limits {
         depth: 3,
         attributes: 4,
         name_bytes: 9,
+        unbound_prefixes: false,
     }
 }
 

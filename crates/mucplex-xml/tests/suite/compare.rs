@@ -241,5 +241,6 @@ pub(crate) fn no_limits() -> Limits {
         depth: 1 << 20,
         attributes: 1 << 12,
         name_bytes: 1 << 20,
+        unbound_prefixes: false,
     }
 }

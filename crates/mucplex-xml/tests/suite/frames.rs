@@ -326,3 +326,27 @@ fn many_attributes_are_compared_as_well_as_few() {
         );
     }
 }
+
+#[test]
+fn prefixes_that_nothing_declares_stand_where_they_may() {
+    let xml = "<message e:y='1' f:y='2' from='a'><g:x e:y='z'>t</g:x><x xmlns='u'/></message>";
+    let strict = Limits::default();
+    assert_eq!(
+        Frame::parse(xml.into(), &strict).map(drop),
+        Err(FramingError::UnboundPrefix)
+    );
+    let lenient = Limits {
+        unbound_prefixes: true,
+        ..strict
+    };
+    let frame = Frame::parse(xml.into(), &lenient).unwrap();
+    assert_eq!(frame.kind(), Kind::Message);
+    assert_eq!(frame.from().as_deref(), Some("a"));
+    let children: Vec<_> = frame.root().children().collect();
+    assert_eq!(children[0].ns(), "");
+    assert!(children[1].is("x", "u"));
+    assert_eq!(frame.portable().bytes(), xml);
+    let mut patch = frame.patch();
+    patch.set_attr(&frame.root(), "id", "7");
+    assert_eq!(patch.finish_frame().unwrap().id().as_deref(), Some("7"));
+}
