@@ -1,0 +1,151 @@
+//! What a room sees of the account around it while it handles one input.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mucplex_xml::{Frame, Outgoing};
+
+use crate::hub::{Now, Output, Policy};
+use crate::{RoomJid, SessionId, UplinkId};
+
+/// A session of the account.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its full JID as text, as it is written into every copy.
+    pub(crate) address: String,
+    pub(crate) uplink: UplinkId,
+}
+
+/// A stream to the server that can carry rooms.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    /// The full JID by which the server knows it, as text.
+    pub(crate) address: String,
+    /// The session whose own uplink this is, while that lives.
+    pub(crate) session: Option<SessionId>,
+    /// Default language of what is sent on it (RFC 6120 4.7.4).
+    pub(crate) lang: Option<String>,
+    /// On its way out, or its client is withholding: no room may be brought to it.
+    pub(crate) leaving: bool,
+}
+
+pub(crate) type Sessions = BTreeMap<SessionId, Session>;
+pub(crate) type Uplinks = BTreeMap<UplinkId, Uplink>;
+
+/// One input's surroundings: its time, the account's sessions and uplinks, and where outputs go.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) policy: &'a Policy,
+    /// The account's bare JID as it stands in XML.
+    pub(crate) account: &'a str,
+    pub(crate) sessions: &'a Sessions,
+    pub(crate) uplinks: &'a Uplinks,
+    pub(crate) outputs: &'a mut VecDeque<Output>,
+    /// Number of the next id the proxy gives to a stanza it sends upstream.
+    pub(crate) next_id: &'a mut u64,
+}
+
+impl Context<'_> {
+    /// The full JID of a session, as text; empty for one that is not known.
+    pub(crate) fn address(&self, session: SessionId) -> &str {
+        self.sessions
+            .get(&session)
+            .map_or("", |session| session.address.as_str())
+    }
+
+    /// The uplink of a session.
+    pub(crate) fn uplink_of(&self, session: SessionId) -> Option<UplinkId> {
+        self.sessions.get(&session).map(|session| session.uplink)
+    }
+
+    /// A live stanza for a session, addressed to it.
+    pub(crate) fn deliver(&mut self, session: SessionId, frame: &Frame) {
+        let Some(known) = self.sessions.get(&session) else {
+            return;
+        };
+        let stanza = frame.with_to(&known.address);
+        let owned = stanza.len();
+        self.outputs.push_back(Output::ToClient {
+            session,
+            stanza,
+            owned,
+        });
+    }
+
+    /// A stanza for a session out of what the room keeps: only the part written for this session
+    /// is its own.
+    pub(crate) fn replay(&mut self, session: SessionId, frame: &Frame) {
+        let Some(known) = self.sessions.get(&session) else {
+            return;
+        };
+        let stanza = frame.with_to(&known.address);
+        let owned = stanza.head.len();
+        self.outputs.push_back(Output::ToClient {
+            session,
+            stanza,
+            owned,
+        });
+    }
+
+    /// Bytes of our own for a session.
+    pub(crate) fn tell(&mut self, session: SessionId, bytes: Bytes) {
+        if !self.sessions.contains_key(&session) {
+            return;
+        }
+        let owned = bytes.len();
+        self.outputs.push_back(Output::ToClient {
+            session,
+            stanza: Outgoing::from(bytes),
+            owned,
+        });
+    }
+
+    /// Bytes for the server.
+    pub(crate) fn send(&mut self, uplink: UplinkId, stanza: impl Into<Outgoing>) {
+        self.outputs.push_back(Output::ToServer {
+            uplink,
+            stanza: stanza.into(),
+        });
+    }
+
+    /// A session's stanza for the server on the uplink that carries its room.
+    pub(crate) fn send_for(&mut self, session: SessionId, carrier: UplinkId, frame: &Frame) {
+        let stanza = self.for_carrier(session, carrier, frame);
+        self.send(carrier, &stanza);
+    }
+
+    /// A session's stanza as it goes on the uplink `carrier`.
+    pub(crate) fn for_carrier(
+        &self,
+        session: SessionId,
+        carrier: UplinkId,
+        frame: &Frame,
+    ) -> Frame {
+        let own = self.uplink_of(session);
+        if own == Some(carrier) {
+            return frame.clone();
+        }
+        let lang = |uplink: Option<UplinkId>| {
+            uplink
+                .and_then(|id| self.uplinks.get(&id))
+                .and_then(|uplink| uplink.lang.as_deref())
+        };
+        crate::stanza::for_carrier(frame, lang(own), lang(Some(carrier)))
+    }
+
+    /// The uplink begins to carry the room.
+    pub(crate) fn carry(&mut self, uplink: UplinkId, room: &RoomJid) {
+        self.outputs.push_back(Output::Carry {
+            uplink,
+            room: room.clone(),
+        });
+    }
+
+    /// The number of an id for a stanza the proxy sends in a session's name. Answers count only
+    /// from where the stanza went, so the ids need to be distinct, not secret.
+    pub(crate) fn fresh_id(&mut self) -> u64 {
+        *self.next_id += 1;
+        *self.next_id
+    }
+}

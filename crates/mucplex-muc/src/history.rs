@@ -1,0 +1,318 @@
+//! A room's recent messages, and which of them a joining session has asked for (XEP-0045 7.2.14).
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use mucplex_xml::{Frame, Kind};
+
+use crate::identity::RoomJid;
+use crate::{ns, stanza};
+
+/// What a late joiner gets that names no limit: what Prosody and ejabberd give by default
+/// (`default_history_messages`, `history_size`).
+pub(crate) const DEFAULT_STANZAS: usize = 20;
+/// Bounds of the backlog of one room. The retention time of the operator's policy is another.
+const MOST_STANZAS: usize = 1_000;
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The limits a session gave in `<history/>`; together they all hold, so the smallest wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HistoryLimits {
+    pub(crate) maxstanzas: Option<usize>,
+    /// Characters of complete stanzas.
+    pub(crate) maxchars: Option<usize>,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) since: Option<SystemTime>,
+}
+
+impl HistoryLimits {
+    /// Reads them off a join. What is no number or no time is no limit, as servers take it.
+    pub(crate) fn read(join: &Frame) -> Self {
+        let Some(history) =
+            crate::routes::muc_element(join).and_then(|muc| muc.child("history", ns::MUC))
+        else {
+            return Self::default();
+        };
+        let number = |name| {
+            history
+                .attr(name)
+                .and_then(|value| value.trim().parse::<u64>().ok())
+        };
+        let count = |name| number(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Self {
+            maxstanzas: count("maxstanzas"),
+            maxchars: count("maxchars"),
+            seconds: number("seconds"),
+            since: history.attr("since").and_then(|stamp| parse_stamp(&stamp)),
+        }
+    }
+
+    fn none_given(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What to ask the server for in the account's name: its default, or more where the session
+    /// wants more; the session's own limits are applied to what comes, because the next session
+    /// may want what this one does not.
+    pub(crate) fn upstream(&self) -> String {
+        match self.maxstanzas {
+            Some(count) if count > DEFAULT_STANZAS => {
+                stanza::history_maxstanzas(count.min(MOST_STANZAS))
+            }
+            // All since a time, however many that are.
+            None if self.seconds.is_some() || self.since.is_some() => {
+                stanza::history_maxstanzas(MOST_STANZAS)
+            }
+            Some(_) | None => String::new(),
+        }
+    }
+
+    fn oldest(&self, now: SystemTime) -> Option<SystemTime> {
+        let by_seconds = self.seconds.map(|seconds| {
+            now.checked_sub(Duration::from_secs(seconds))
+                .unwrap_or(SystemTime::UNIX_EPOCH)
+        });
+        by_seconds.max(self.since.map(whole_second))
+    }
+}
+
+/// The recent messages of a room, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backlog {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    at: SystemTime,
+    frame: Frame,
+    /// The room's own delay stamp is in the frame: it came as history.
+    stamped: bool,
+}
+
+impl Backlog {
+    /// Adds a message that arrived live at `now`.
+    pub(crate) fn push_live(&mut self, frame: Frame, now: SystemTime) {
+        self.push(Message {
+            at: now,
+            frame,
+            stamped: false,
+        });
+    }
+
+    /// Adds a message that the room replayed, with the room's own stamp.
+    pub(crate) fn push_replayed(&mut self, frame: Frame, stamp: SystemTime) {
+        self.push(Message {
+            at: stamp,
+            frame,
+            stamped: true,
+        });
+    }
+
+    fn push(&mut self, message: Message) {
+        self.bytes += message.frame.bytes().len();
+        self.messages.push_back(message);
+        while self.messages.len() > MOST_STANZAS || self.bytes > MOST_BYTES {
+            self.drop_oldest();
+        }
+    }
+
+    /// Drops what is older than the retention time.
+    pub(crate) fn expire(&mut self, now: SystemTime, retention: Duration) {
+        let Some(oldest) = now.checked_sub(retention) else {
+            return;
+        };
+        while self
+            .messages
+            .front()
+            .is_some_and(|message| message.at < oldest)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(message) = self.messages.pop_front() {
+            self.bytes -= message.frame.bytes().len();
+        }
+    }
+
+    /// Marks of the messages that are not older than `oldest`.
+    pub(crate) fn marks_since(&self, oldest: SystemTime) -> Marks {
+        let recent = self.messages.iter().filter(|message| message.at >= oldest);
+        Marks::of(recent.map(|message| &message.frame))
+    }
+
+    /// The messages a session gets, oldest first, each with the room's delay. `late`: without a
+    /// limit of its own the session gets a server's default amount and not all there is.
+    pub(crate) fn select(
+        &self,
+        room: &RoomJid,
+        limits: &HistoryLimits,
+        now: SystemTime,
+        late: bool,
+    ) -> Vec<Frame> {
+        let most = match limits.maxstanzas {
+            Some(most) => most,
+            None if late && limits.none_given() => DEFAULT_STANZAS,
+            None => usize::MAX,
+        };
+        let oldest = limits.oldest(now);
+        let mut chars_left = limits.maxchars.unwrap_or(usize::MAX);
+        let mut chosen = Vec::new();
+        for message in self.messages.iter().rev() {
+            if chosen.len() >= most || oldest.is_some_and(|oldest| message.at < oldest) {
+                break;
+            }
+            let frame = message.replay(room);
+            let Some(left) = chars_left.checked_sub(characters(&frame)) else {
+                break;
+            };
+            chars_left = left;
+            chosen.push(frame);
+        }
+        chosen.reverse();
+        chosen
+    }
+}
+
+impl Message {
+    fn replay(&self, room: &RoomJid) -> Frame {
+        if self.stamped {
+            self.frame.clone()
+        } else {
+            stamp(&self.frame, room, self.at)
+        }
+    }
+}
+
+/// Gives a message the room's delay, and takes out what claims to be one already: in a live
+/// message only an occupant can have written it (behaviour 74).
+pub(crate) fn stamp(frame: &Frame, room: &RoomJid, at: SystemTime) -> Frame {
+    let room_jid = room.to_string();
+    stanza::edit(frame, |patch, frame| {
+        let root = frame.root();
+        for child in root.children().filter(|child| child.is("delay", ns::DELAY)) {
+            if child.attr("from").as_deref() == Some(&*room_jid) {
+                patch.remove(&child);
+            }
+        }
+        patch.append(&root, &stanza::delay(room, &format_stamp(at)));
+    })
+}
+
+/// The time the room itself gave a message: its `<delay/>` is from the room (XEP-0203 3), or,
+/// from services that write it differently, from one of its occupants or from nobody.
+pub(crate) fn room_stamp(frame: &Frame, room: &RoomJid) -> Option<SystemTime> {
+    let room_jid = room.to_string();
+    let delays: Vec<_> = frame
+        .root()
+        .children()
+        .filter(|child| child.is("delay", ns::DELAY))
+        .collect();
+    // The room's own stands first on a server that lets an occupant's forged one through
+    // (ejabberd 23.01).
+    let by_room = delays
+        .iter()
+        .find(|delay| delay.attr("from").as_deref() == Some(&room_jid));
+    by_room
+        .or(delays.last())
+        .and_then(|delay| parse_stamp(&delay.attr("stamp")?))
+}
+
+fn characters(frame: &Frame) -> usize {
+    // Characters, not bytes: continuation bytes of UTF-8 are not counted.
+    frame
+        .bytes()
+        .iter()
+        .filter(|byte| **byte & 0xC0 != 0x80)
+        .count()
+}
+
+/// What makes two copies of a message the same message, whichever way each came: sender, id,
+/// the room's stanza-id and the texts. One mark alone could be forged by its sender
+/// (behaviour 74), and would then hide another message.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Content {
+    from: Option<String>,
+    id: Option<String>,
+    stanza_id: Option<String>,
+    bodies: Vec<String>,
+}
+
+fn content(frame: &Frame) -> Content {
+    let root = frame.root();
+    let room = frame
+        .from()
+        .map(|from| crate::identity::bare_part(&from).to_owned());
+    let stanza_id = root
+        .children()
+        .filter(|child| child.is("stanza-id", ns::STANZA_ID))
+        .find(|child| child.attr("by").as_deref() == room.as_deref())
+        .and_then(|child| child.attr("id").map(Cow::into_owned));
+    let bodies = root
+        .children()
+        .filter(|child| child.is("body", ns::CLIENT))
+        .map(|b| b.text())
+        .collect();
+    Content {
+        from: frame.from().map(Cow::into_owned),
+        id: frame.id().map(Cow::into_owned),
+        stanza_id,
+        bodies,
+    }
+}
+
+/// Messages to find copies of, with how many there are of each.
+#[derive(Debug, Default)]
+pub(crate) struct Marks(HashMap<Content, usize>);
+
+impl Marks {
+    pub(crate) fn of<'f>(messages: impl IntoIterator<Item = &'f Frame>) -> Self {
+        let mut marks = Self::default();
+        for message in messages {
+            *marks.0.entry(content(message)).or_default() += 1;
+        }
+        marks
+    }
+
+    /// Whether this is a copy of one of the messages (see [`Content`]).
+    pub(crate) fn has(&self, frame: &Frame) -> bool {
+        frame.kind() == Kind::Message && self.0.contains_key(&content(frame))
+    }
+
+    /// The same, and that one is used up: without ids two messages may look alike.
+    pub(crate) fn take(&mut self, frame: &Frame) -> bool {
+        match self.0.get_mut(&content(frame)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// Some rooms stamp to the second, cutting the rest off, and clients ask with what they were given:
+/// a message of the same second must not count as older.
+fn whole_second(time: SystemTime) -> SystemTime {
+    let since_epoch = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
+}
+
+/// Reads an XEP-0082 time.
+pub(crate) fn parse_stamp(stamp: &str) -> Option<SystemTime> {
+    DateTime::parse_from_rfc3339(stamp.trim())
+        .ok()
+        .map(|time| time.with_timezone(&Utc).into())
+}
+
+/// Writes an XEP-0082 time in UTC, to the millisecond.
+pub(crate) fn format_stamp(at: SystemTime) -> String {
+    DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
+}

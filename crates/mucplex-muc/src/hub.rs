@@ -1,0 +1,433 @@
+//! One account's sessions, uplinks and rooms: the one owner of its room state.
+//!
+//! The hub takes inputs and gives outputs; it knows no socket and no clock. Every input is handled
+//! to its end before the next, so what one stanza causes is never mixed with what another does.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use jid::FullJid;
+use mucplex_xml::escape::escape_attribute;
+use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
+
+use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
+use crate::identity::RoomAddress;
+use crate::room::{JoinRequest, Room};
+use crate::routes::asks_to_join;
+use crate::{AccountJid, RoomJid, SessionId, UplinkId};
+
+/// Borrows the parts of a hub that a room sees, and leaves the rooms themselves free.
+macro_rules! context {
+    ($hub:expr, $now:expr) => {
+        Context {
+            now: $now,
+            policy: &$hub.policy,
+            account: &$hub.account_text,
+            sessions: &$hub.sessions,
+            uplinks: &$hub.uplinks,
+            outputs: &mut $hub.outputs,
+            next_id: &mut $hub.next_id,
+        }
+    };
+}
+/// The time of an input, given by the shell.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For what is due.
+    pub instant: Instant,
+    /// For the stamps of messages.
+    pub wall: SystemTime,
+}
+
+/// The operator's settings for rooms.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How long an occupancy lives that no session has joined; zero: it leaves with the last.
+    pub stay: Duration,
+    /// Age of the oldest message that a late joiner may get.
+    pub history: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A session has bound; its own uplink can carry rooms from now on.
+    SessionBound {
+        /// The session.
+        session: SessionId,
+        /// Its own uplink.
+        uplink: UplinkId,
+        /// The JID the server has bound to it.
+        jid: FullJid,
+        /// `xml:lang` of the client's stream header.
+        client_lang: Option<String>,
+    },
+    /// A stanza that the session's [`Routes`](crate::Routes) gave to the hub. Portable.
+    FromClient {
+        /// The session that sent it.
+        session: SessionId,
+        /// The stanza.
+        frame: Frame,
+    },
+    /// The session sent undirected unavailable: it is detached from its rooms. The shell withholds
+    /// that stanza, and what the client sends after it, until [`Output::Release`].
+    SessionUnavailable {
+        /// The session.
+        session: SessionId,
+    },
+    /// The client is gone for good: stream closed, or connection cut. The shell keeps the uplink
+    /// open until [`Output::Release`].
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+    },
+    /// A stanza from the server that the routes gave to the hub. Portable.
+    FromServer {
+        /// The uplink it came on.
+        uplink: UplinkId,
+        /// The stanza.
+        frame: Frame,
+    },
+    /// The uplink is gone. Its session, if it still had one, is ended by the shell.
+    UplinkLost {
+        /// The uplink.
+        uplink: UplinkId,
+    },
+    /// The time of [`Hub::next_timeout`] has come.
+    Timeout,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// A stanza for a client.
+    ToClient {
+        /// The session it is for.
+        session: SessionId,
+        /// The stanza, addressed to the session.
+        stanza: Outgoing,
+        /// Bytes of it that count against the session's outbox: all of a live stanza, and of a
+        /// replay only what was written for this session, since the room keeps the rest anyway.
+        owned: usize,
+    },
+    /// A stanza for the server.
+    ToServer {
+        /// The uplink it goes on.
+        uplink: UplinkId,
+        /// The stanza.
+        stanza: Outgoing,
+    },
+    /// From now on what this room sends on this uplink comes to the hub
+    /// ([`Routes::carry`](crate::Routes::carry)). Precedes the join on that uplink.
+    Carry {
+        /// The uplink.
+        uplink: UplinkId,
+        /// The room.
+        room: RoomJid,
+    },
+    /// Nothing of the hub depends on this uplink any more: what was withheld goes out, and the
+    /// uplink of a session that has ended is closed.
+    Release {
+        /// The uplink.
+        uplink: UplinkId,
+    },
+    /// The session cannot go on.
+    EndSession {
+        /// The session.
+        session: SessionId,
+        /// What its stream error says.
+        condition: StreamErrorCondition,
+        /// For people.
+        text: &'static str,
+    },
+}
+
+/// The one owner of an account's room state.
+///
+/// Feed it with [`handle`](Self::handle), then take outputs with
+/// [`poll_output`](Self::poll_output) until there are none, and come back at
+/// [`next_timeout`](Self::next_timeout) at the latest.
+#[derive(Debug)]
+pub struct Hub {
+    account: AccountJid,
+    /// The account's JID as it stands in XML.
+    account_text: String,
+    policy: Policy,
+    sessions: Sessions,
+    uplinks: Uplinks,
+    rooms: HashMap<RoomJid, Room>,
+    timers: Timers,
+    outputs: VecDeque<Output>,
+    next_id: u64,
+    /// Uplinks whose release the shell waits for.
+    releasing: BTreeSet<UplinkId>,
+}
+
+/// When which room wants to be called.
+#[derive(Debug, Default)]
+struct Timers {
+    by_time: BTreeSet<(Instant, RoomJid)>,
+    by_room: BTreeMap<RoomJid, Instant>,
+}
+
+impl Timers {
+    fn set(&mut self, room: &RoomJid, at: Option<Instant>) {
+        if self.by_room.get(room).copied() == at {
+            return;
+        }
+        if let Some(old) = self.by_room.remove(room) {
+            self.by_time.remove(&(old, room.clone()));
+        }
+        if let Some(at) = at {
+            self.by_room.insert(room.clone(), at);
+            self.by_time.insert((at, room.clone()));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// The rooms that are due at `now`.
+    fn due(&self, now: Instant) -> Vec<RoomJid> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, room)| room.clone()).collect()
+    }
+}
+
+impl Hub {
+    /// The hub of an account without sessions.
+    pub fn new(account: AccountJid, policy: Policy) -> Self {
+        Self {
+            account_text: escape_attribute(&account.to_string()).into_owned(),
+            account,
+            policy,
+            sessions: Sessions::new(),
+            uplinks: Uplinks::new(),
+            rooms: HashMap::new(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            next_id: 0,
+            releasing: BTreeSet::new(),
+        }
+    }
+
+    /// The account.
+    pub fn account(&self) -> &AccountJid {
+        &self.account
+    }
+
+    /// Takes one input; what it causes is then taken with [`poll_output`](Self::poll_output).
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::SessionBound {
+                session,
+                uplink,
+                jid,
+                client_lang,
+            } => {
+                self.session_bound(session, uplink, &jid, client_lang);
+            }
+            Input::FromClient { session, frame } => self.client_stanza(now, session, &frame),
+            Input::FromServer { uplink, frame } => self.server_stanza(now, uplink, &frame),
+            Input::SessionUnavailable { session } => self.session_away(now, session, false),
+            Input::SessionEnded { session } => self.session_away(now, session, true),
+            Input::UplinkLost { uplink } => self.uplink_lost(now, uplink),
+            Input::Timeout => {
+                for room in self.timers.due(now.instant) {
+                    self.with_room(now, &room, Room::timeout);
+                }
+            }
+        }
+        self.release_what_is_free(now);
+    }
+
+    /// The next thing to do; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due, if at all.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// No session and no uplink is left: the owner may end.
+    pub fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.uplinks.is_empty()
+    }
+
+    fn session_bound(
+        &mut self,
+        session: SessionId,
+        uplink: UplinkId,
+        jid: &FullJid,
+        lang: Option<String>,
+    ) {
+        self.uplinks.insert(
+            uplink,
+            Uplink {
+                address: jid.to_string(),
+                session: Some(session),
+                lang,
+                leaving: false,
+            },
+        );
+        self.sessions.insert(
+            session,
+            Session {
+                address: jid.to_string(),
+                uplink,
+            },
+        );
+    }
+
+    fn client_stanza(&mut self, now: Now, session: SessionId, frame: &Frame) {
+        let Some(known) = self.sessions.get(&session) else {
+            return;
+        };
+        let own = known.uplink;
+        let Some(address) = frame.to().and_then(|to| RoomAddress::parse(&to)) else {
+            // Routed here for a room, it has a room's address; anything else is the server's.
+            self.outputs.push_back(Output::ToServer {
+                uplink: own,
+                stanza: frame.into(),
+            });
+            return;
+        };
+        if self.rooms.contains_key(&address.room) {
+            self.with_room(now, &address.room.clone(), |room, ctx| {
+                room.client_stanza(ctx, session, frame, &address);
+            });
+        } else if let (true, Some(nick)) = (asks_to_join(frame), &address.nick) {
+            if let Some(occupant) = address.room.occupant(nick) {
+                self.first_join(
+                    now,
+                    &address.room,
+                    JoinRequest::read(session, occupant, frame),
+                );
+            }
+        } else if !is_stanza_error(frame) {
+            // The account is not in this room: what the server alone would do.
+            self.outputs.push_back(Output::ToServer {
+                uplink: own,
+                stanza: frame.into(),
+            });
+        }
+    }
+
+    fn first_join(&mut self, now: Now, jid: &RoomJid, request: JoinRequest) {
+        let mut ctx = context!(self, now);
+        if let Some(room) = Room::enter(&mut ctx, jid, request, VecDeque::new()) {
+            self.timers.set(jid, room.next_timeout());
+            self.rooms.insert(jid.clone(), room);
+        }
+    }
+
+    fn server_stanza(&mut self, now: Now, uplink: UplinkId, frame: &Frame) {
+        let address = frame.from().and_then(|from| RoomAddress::parse(&from));
+        let room = address
+            .as_ref()
+            .filter(|address| self.rooms.contains_key(&address.room));
+        match room {
+            Some(address) => self.with_room(now, &address.room, |room, ctx| {
+                room.server_stanza(ctx, uplink, frame, address);
+            }),
+            None => self.for_own_session(uplink, frame),
+        }
+    }
+
+    /// What comes from a room the account is not in is the business of the stream it came on.
+    fn for_own_session(&mut self, uplink: UplinkId, frame: &Frame) {
+        if let Some(session) = self.uplinks.get(&uplink).and_then(|uplink| uplink.session) {
+            let owned = frame.bytes().len();
+            self.outputs.push_back(Output::ToClient {
+                session,
+                stanza: frame.into(),
+                owned,
+            });
+        }
+    }
+
+    /// A session is in no room any more; its uplink is to be free of rooms.
+    fn session_away(&mut self, now: Now, session: SessionId, ended: bool) {
+        let Some(uplink) = self.sessions.get(&session).map(|known| known.uplink) else {
+            return;
+        };
+        if let Some(known) = self.uplinks.get_mut(&uplink) {
+            known.leaving = true;
+            if ended {
+                known.session = None;
+            }
+        }
+        if ended {
+            self.sessions.remove(&session);
+        }
+        self.releasing.insert(uplink);
+        self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
+    }
+
+    fn uplink_lost(&mut self, now: Now, uplink: UplinkId) {
+        let Some(lost) = self.uplinks.remove(&uplink) else {
+            return;
+        };
+        self.releasing.remove(&uplink);
+        if let Some(session) = lost.session {
+            self.sessions.remove(&session);
+            self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
+        }
+        self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
+    }
+
+    /// Lets a room act, and sees to what follows from it.
+    fn with_room(
+        &mut self,
+        now: Now,
+        jid: &RoomJid,
+        act: impl FnOnce(&mut Room, &mut Context<'_>),
+    ) {
+        let mut ctx = context!(self, now);
+        let Some(room) = self.rooms.get_mut(jid) else {
+            return;
+        };
+        act(room, &mut ctx);
+        room.settle(&mut ctx);
+        if room.is_gone() {
+            self.rooms.remove(jid);
+            self.timers.set(jid, None);
+        } else {
+            self.timers.set(jid, room.next_timeout());
+        }
+    }
+
+    fn with_all_rooms(&mut self, now: Now, mut act: impl FnMut(&mut Room, &mut Context<'_>)) {
+        let rooms: BTreeSet<RoomJid> = self.rooms.keys().cloned().collect();
+        for jid in &rooms {
+            self.with_room(now, jid, &mut act);
+        }
+    }
+
+    fn release_what_is_free(&mut self, now: Now) {
+        let free: Vec<UplinkId> = self
+            .releasing
+            .iter()
+            .filter(|uplink| !self.rooms.values().any(|room| room.uses(**uplink)))
+            .copied()
+            .collect();
+        for uplink in free {
+            self.releasing.remove(&uplink);
+            match self.uplinks.get_mut(&uplink) {
+                Some(known) if known.session.is_some() => known.leaving = false,
+                Some(_) | None => {
+                    self.uplinks.remove(&uplink);
+                    self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
+                }
+            }
+            self.outputs.push_back(Output::Release { uplink });
+        }
+    }
+}
+
+fn is_stanza_error(frame: &Frame) -> bool {
+    frame.stanza_type().as_deref() == Some("error")
+}

@@ -1,0 +1,26 @@
+//! The namespaces this crate reads and writes.
+
+/// XEP-0045, what an entering client adds to its presence.
+pub(crate) const MUC: &str = "http://jabber.org/protocol/muc";
+/// XEP-0045, what the room adds to presences and messages.
+pub(crate) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+/// XEP-0045, requests of moderators and admins.
+pub(crate) const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+/// XEP-0203.
+pub(crate) const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0359.
+pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0313.
+pub(crate) const MAM: &str = "urn:xmpp:mam:2";
+/// XEP-0352.
+pub(crate) const CSI: &str = "urn:xmpp:csi:0";
+/// XEP-0198.
+pub(crate) const SM: &str = "urn:xmpp:sm:3";
+/// XEP-0138.
+pub(crate) const COMPRESS: &str = "http://jabber.org/protocol/compress";
+/// RFC 6120 7.
+pub(crate) const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// RFC 6120 8.3.
+pub(crate) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// RFC 6120 8.
+pub(crate) const CLIENT: &str = "jabber:client";

@@ -1,0 +1,592 @@
+//! Another uplink takes a room over from the one that carried it: make before break.
+//!
+//! The next carrier joins under the same nick while the old one is still in the room; the others
+//! see at most a presence update. Then the old one leaves, and the room's answer to that leave is
+//! a mark in its stream: what it brought before the mark is all it will ever bring.
+//!
+//! ```text
+//!          hand-over begins                  next is in        mark on old
+//!   old  ──┬── a ── b ── c ──────────── d ── [leave sent] ── e ──┤
+//!   next   └─[join]── presences, self, history(a b), subject ── d ── e ── f ── …
+//!   sessions   a    b    c              d                    e     f
+//! ```
+//!
+//! Until the mark the sessions are served from the old carrier and the next one's live stanzas
+//! are kept. A room tells all its streams the same in the same order, so those are first the ones
+//! the old carrier has brought as well (`d e`), and then, from the first one it has not brought,
+//! all new (`f`): see [`overlap`](super::overlap).
+//!
+//! If the old carrier dies without a mark, the next one's view is compared with what the sessions
+//! know, and they are told the difference (see `takeover`).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use mucplex_xml::{Frame, Kind, Outgoing};
+
+use super::message::Way;
+use super::overlap::{Brought, is_ordered};
+use super::{Phase, Room, SUBJECT_TIMEOUT};
+use crate::context::Context;
+use crate::history;
+use crate::muc_user::{MucUser, Status};
+use crate::roster::Roster;
+use crate::routes::muc_element;
+use crate::{SessionId, UplinkId, ns, stanza};
+
+/// How long the next carrier's join may take.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the room may take to confirm the old carrier's leave.
+const MARK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How far back the next carrier asks for messages: the time a loss may go unnoticed, and the
+/// difference between two clocks.
+pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
+/// Where the nick is taken by a stream that has ended, and the room does not know yet: how long to
+/// wait before another try, and how many tries.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
+const MOST_CONFLICTS: u32 = 10;
+/// Stanzas of sessions that may wait for the room to have a carrier again.
+const MOST_HELD: usize = 256;
+
+/// A hand-over under way.
+#[derive(Debug)]
+pub(super) struct Handover {
+    pub(super) to: UplinkId,
+    stage: Stage,
+    deadline: Instant,
+    old: Old,
+    /// Both carriers are in the room at once: the old one was told to leave when the next was in.
+    pub(super) overlaps: bool,
+    /// The next carrier's join was sent before the old one was known to have ended, and may be
+    /// refused for that alone.
+    beside: bool,
+    /// How often the nick was found taken by a stream of the account that has ended.
+    conflicts: u32,
+    /// The room as the next carrier found it.
+    pub(super) others: Roster,
+    pub(super) own: Option<Frame>,
+    pub(super) past: Vec<Frame>,
+    pub(super) subject: Option<Frame>,
+    /// Live stanzas of the next carrier that the sessions have not been given from it.
+    pub(super) early: VecDeque<Frame>,
+    pub(super) brought: Brought,
+    /// Stanzas of sessions that wait until one carrier has surely ended and the other begun.
+    pub(super) held: VecDeque<(SessionId, Frame)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The room allows no second stream under the nick: the old carrier has been told to leave,
+    /// and the next one joins when the room has said so.
+    Breaking,
+    /// The next carrier's join: presences until its self-presence.
+    Presences,
+    /// The next carrier's join: messages of the past until the subject.
+    History,
+    /// The next carrier is in; the old one's leave is on its way.
+    Settling,
+}
+
+/// How far the old carrier is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Old {
+    /// In the room; it takes what sessions send.
+    Serving,
+    /// Told to leave; it brings the room's traffic up to the mark.
+    Leaving,
+    /// It will bring nothing more: its mark has come, or its uplink is lost.
+    Ended,
+}
+
+impl Handover {
+    fn new(to: UplinkId, old: Old, now: Instant) -> Self {
+        Self {
+            to,
+            stage: Stage::Presences,
+            deadline: now + JOIN_TIMEOUT,
+            old,
+            overlaps: false,
+            beside: old != Old::Ended,
+            conflicts: 0,
+            others: Roster::default(),
+            own: None,
+            past: Vec::new(),
+            subject: None,
+            early: VecDeque::new(),
+            brought: Brought::default(),
+            held: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn to(&self) -> UplinkId {
+        self.to
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Private messages that came on the next carrier alone.
+    fn private(&self) -> Vec<Frame> {
+        let private = self.early.iter().filter(|frame| !is_ordered(frame));
+        private
+            .filter(|frame| !self.brought.contains(frame))
+            .cloned()
+            .collect()
+    }
+}
+
+impl Room {
+    /// Sees to it that the room has an uplink that stays, and somebody who wants it. Called after
+    /// every change of sessions, uplinks or of the room itself.
+    pub(crate) fn settle(&mut self, ctx: &mut Context<'_>) {
+        self.drop_lost_target(ctx);
+        self.note_attachment(ctx);
+        if matches!(self.phase, Phase::Joined)
+            && self.attached.is_empty()
+            && ctx.policy.stay.is_zero()
+        {
+            self.leave_upstream(ctx, None);
+        }
+        let carrier_stays = ctx
+            .uplinks
+            .get(&self.carrier)
+            .is_some_and(|uplink| !uplink.leaving);
+        if carrier_stays || self.handover.is_some() || self.is_gone() {
+            return;
+        }
+        let alive = ctx.uplinks.contains_key(&self.carrier);
+        let target = self.choose_carrier(ctx);
+        let changes_nick = self.nick_change_deadline().is_some();
+        match (&mut self.phase, target) {
+            // The next carrier joins under the nick the account will have.
+            (Phase::Joined, Some(_)) if alive && changes_nick => {}
+            (Phase::Joined, Some(to)) => {
+                let old = if alive { Old::Serving } else { Old::Ended };
+                self.begin_handover(ctx, Handover::new(to, old, ctx.now.instant));
+            }
+            // The join ends on the old carrier first.
+            (Phase::Joining(_), Some(_)) if alive => {}
+            (Phase::Joining(joining), Some(_)) => {
+                let waiting = std::mem::take(&mut joining.waiting);
+                self.restart(ctx, waiting);
+            }
+            (Phase::Joined | Phase::Joining(_), None) => {
+                self.let_old_go(ctx, Old::Serving);
+                self.lost(ctx);
+            }
+            (Phase::Leaving(_) | Phase::Gone, _) => {}
+        }
+    }
+
+    /// The uplink of a session that is in the room, or else of any: the seam where an anchor is
+    /// chosen before all of these.
+    fn choose_carrier(&self, ctx: &Context<'_>) -> Option<UplinkId> {
+        let stays = |uplink: &UplinkId| ctx.uplinks.get(uplink).is_some_and(|known| !known.leaving);
+        let attached = self
+            .attached
+            .iter()
+            .filter_map(|session| ctx.uplink_of(*session));
+        attached.chain(ctx.uplinks.keys().copied()).find(stays)
+    }
+
+    /// An uplink is gone, and what it carried with it.
+    pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
+        self.farewells_lost(ctx, uplink);
+        if uplink != self.carrier {
+            return;
+        }
+        self.give_up_iqs(ctx);
+        self.in_flight.lost();
+        self.old_has_ended(ctx, false);
+    }
+
+    /// The old carrier brings nothing more, by its mark or by its loss.
+    fn old_has_ended(&mut self, ctx: &mut Context<'_>, marked: bool) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        handover.old = Old::Ended;
+        handover.overlaps &= marked;
+        match handover.stage {
+            Stage::Settling => self.complete(ctx),
+            Stage::Breaking => self.rejoin(ctx),
+            Stage::Presences | Stage::History => {}
+        }
+    }
+
+    fn drop_lost_target(&mut self, ctx: &mut Context<'_>) {
+        let stays = |to| {
+            ctx.uplinks
+                .get(&to)
+                .is_some_and(|uplink: &crate::context::Uplink| !uplink.leaving)
+        };
+        let Some(lost) = self.handover.take_if(|handover| !stays(handover.to)) else {
+            return;
+        };
+        if lost.stage != Stage::Breaking {
+            let leave = stanza::leave(&self.own);
+            self.say_farewell(ctx, lost.to, leave.into());
+        }
+        for private in lost.private() {
+            self.fan_out(ctx, &private);
+        }
+        match self.choose_carrier(ctx) {
+            Some(to) => {
+                let mut next = Handover::new(to, lost.old, ctx.now.instant);
+                next.held = lost.held;
+                self.begin_handover(ctx, next);
+            }
+            None => {
+                self.refuse_held(ctx, lost.held);
+                self.let_old_go(ctx, lost.old);
+                self.lost(ctx);
+            }
+        }
+    }
+
+    /// Nothing follows the old carrier: what it still brings is of no interest.
+    fn let_old_go(&mut self, ctx: &mut Context<'_>, old: Old) {
+        match old {
+            Old::Serving => {
+                let leave = stanza::leave(&self.own);
+                self.say_farewell(ctx, self.carrier, leave.into());
+            }
+            Old::Leaving => self.await_farewell(ctx, self.carrier),
+            Old::Ended => {}
+        }
+    }
+
+    fn begin_handover(&mut self, ctx: &mut Context<'_>, handover: Handover) {
+        let to = handover.to;
+        self.handover = Some(handover);
+        ctx.carry(to, &self.jid);
+        let join = self.handover_join(ctx);
+        ctx.send(to, join);
+    }
+
+    /// The account's presence once more, as a join: nothing in it is new to the others.
+    fn handover_join(&self, ctx: &Context<'_>) -> Outgoing {
+        let since = ctx
+            .now
+            .wall
+            .checked_sub(HISTORY_MARGIN)
+            .unwrap_or(ctx.now.wall);
+        let history = stanza::history_since(&history::format_stamp(since));
+        let entry = stanza::muc_entry(self.password.as_deref(), &history);
+        let presence = stanza::edit(&self.sent_presence, |patch, presence| {
+            let root = presence.root();
+            patch.remove_attr(&root, "from");
+            patch.remove_attr(&root, "id");
+            match muc_element(presence) {
+                Some(muc) => patch.replace(&muc, &entry),
+                None => patch.append(&root, &entry),
+            };
+        });
+        presence.with_to(&self.own.to_string())
+    }
+
+    /// The next carrier's stanzas, while the hand-over is under way.
+    pub(super) fn next_carrier_stanza(
+        &mut self,
+        ctx: &mut Context<'_>,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let is_error = frame.stanza_type().as_deref() == Some("error");
+        let own = nick == Some(self.own.nick());
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        let uplink = handover.to;
+        match (handover.stage, frame.kind()) {
+            (_, Kind::Message) if is_error => self.message_error(ctx, uplink, frame, nick),
+            (Stage::Breaking, _) => {}
+            (Stage::Presences, Kind::Presence) => self.presence_of_next(ctx, frame, nick, is_error),
+            // A private message has no place in the room's order, and must not be lost.
+            (Stage::Presences, Kind::Message) if !is_ordered(frame) => {
+                handover.early.push_back(frame.clone());
+            }
+            (Stage::Presences, _) => {}
+            (Stage::History, Kind::Message) if super::message::is_subject(frame) => {
+                handover.subject = Some(frame.clone());
+                self.next_is_in(ctx);
+            }
+            (Stage::History, Kind::Message) if history::room_stamp(frame, &self.jid).is_some() => {
+                handover.past.push(frame.clone());
+            }
+            (Stage::History, Kind::Message) if is_ordered(frame) && nick.is_some() => {
+                handover.early.push_back(frame.clone());
+                self.next_is_in(ctx);
+            }
+            (Stage::History | Stage::Settling, Kind::Presence) if is_error => {
+                self.presence_error(ctx, uplink, frame, nick);
+            }
+            (Stage::History | Stage::Settling, Kind::Presence) if own => {
+                self.own_presence_of_next(ctx, frame);
+            }
+            (Stage::History | Stage::Settling, _) => handover.early.push_back(frame.clone()),
+        }
+    }
+
+    fn presence_of_next(
+        &mut self,
+        ctx: &mut Context<'_>,
+        frame: &Frame,
+        nick: Option<&str>,
+        is_error: bool,
+    ) {
+        if is_error {
+            self.next_refused(ctx, is_conflict(frame));
+            return;
+        }
+        let user = MucUser::read(frame);
+        let unavailable = frame.stanza_type().as_deref() == Some("unavailable");
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        match nick {
+            None => {}
+            Some(nick) if user.has(Status::OwnPresence) => {
+                if nick != self.own.nick() {
+                    // A room that gives the account's second stream another nick makes an
+                    // occupant of its own of it.
+                    let leave = stanza::leave(&self.own);
+                    let to = handover.to;
+                    self.say_farewell(ctx, to, leave.into());
+                    self.next_refused(ctx, false);
+                } else if unavailable && !user.removed() {
+                    // The late echo of a time when this uplink carried the room before.
+                } else if unavailable {
+                    self.next_refused(ctx, false);
+                } else {
+                    handover.own = Some(frame.clone());
+                    handover.stage = Stage::History;
+                    handover.deadline = ctx.now.instant + SUBJECT_TIMEOUT;
+                }
+            }
+            Some(nick) if unavailable => {
+                handover.others.remove(nick);
+            }
+            Some(nick) => handover.others.set(nick, frame.clone()),
+        }
+    }
+
+    /// The account's own presence as the next carrier sees it: the old carrier's leave shows as
+    /// an update at most, but being put out of the room counts on either.
+    fn own_presence_of_next(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
+        let unavailable = frame.stanza_type().as_deref() == Some("unavailable");
+        let user = MucUser::read(frame);
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        if !unavailable {
+            handover.early.push_back(frame.clone());
+        } else if user.removed() && handover.old != Old::Serving {
+            let (to, old) = (handover.to, handover.old);
+            let held = std::mem::take(&mut handover.held);
+            self.let_old_go(ctx, old);
+            self.handover = None;
+            self.carrier = to;
+            self.refuse_held(ctx, held);
+            let nick = self.own.nick().to_owned();
+            self.live_from_server(ctx, frame, Some(&nick));
+        }
+    }
+
+    fn next_is_in(&mut self, ctx: &mut Context<'_>) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        handover.stage = Stage::Settling;
+        handover.deadline = ctx.now.instant + MARK_TIMEOUT;
+        match handover.old {
+            Old::Serving => {
+                handover.old = Old::Leaving;
+                handover.overlaps = true;
+                ctx.send(self.carrier, stanza::leave(&self.own));
+            }
+            // For a target that has been lost since: the mark is still to come.
+            Old::Leaving => {}
+            Old::Ended => self.complete(ctx),
+        }
+    }
+
+    /// The room does not let the next carrier in beside the old one: leave, then join.
+    fn next_refused(&mut self, ctx: &mut Context<'_>, conflict: bool) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        handover.others = Roster::default();
+        handover.stage = Stage::Breaking;
+        handover.deadline = ctx.now.instant + MARK_TIMEOUT;
+        match handover.old {
+            Old::Serving => {
+                handover.old = Old::Leaving;
+                ctx.send(self.carrier, stanza::leave(&self.own));
+            }
+            // It has not had the time to leave: once more when it has.
+            Old::Leaving => {}
+            Old::Ended if handover.beside => self.rejoin(ctx),
+            // The server has not noticed yet that the streams of before are gone.
+            Old::Ended if conflict && handover.conflicts < MOST_CONFLICTS => {
+                handover.conflicts += 1;
+                handover.deadline = ctx.now.instant + CONFLICT_PAUSE;
+            }
+            Old::Ended => {
+                let held = std::mem::take(&mut handover.held);
+                self.handover = None;
+                self.refuse_held(ctx, held);
+                self.lost(ctx);
+            }
+        }
+    }
+
+    /// The old carrier has ended, and the next one tries once more.
+    fn rejoin(&mut self, ctx: &mut Context<'_>) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        handover.stage = Stage::Presences;
+        handover.old = Old::Ended;
+        handover.beside = false;
+        // All that was before this join.
+        handover.brought = Brought::default();
+        handover.deadline = ctx.now.instant + JOIN_TIMEOUT;
+        let to = handover.to;
+        let join = self.handover_join(ctx);
+        ctx.send(to, join);
+    }
+
+    /// Sees what the old carrier brings. `true` if that was the mark of its end, which is for the
+    /// proxy alone.
+    pub(super) fn ends_old_carrier(
+        &mut self,
+        ctx: &mut Context<'_>,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) -> bool {
+        let own = nick == Some(self.own.nick());
+        let kind = frame.stanza_type();
+        let Some(handover) = &mut self.handover else {
+            return false;
+        };
+        if frame.kind() != Kind::Presence || !own {
+            if kind.as_deref() != Some("error") {
+                handover.brought.note(frame, nick, &self.view.others);
+            }
+            return false;
+        }
+        // Without having been told to leave, an unavailable is another stream's.
+        if kind.as_deref() != Some("unavailable") || handover.old != Old::Leaving {
+            return false;
+        }
+        let user = MucUser::read(frame);
+        if user.has(Status::NickChanged) || user.removed() {
+            return false;
+        }
+        self.old_has_ended(ctx, true);
+        true
+    }
+
+    pub(super) fn handover_timeout(&mut self, ctx: &mut Context<'_>) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        match handover.stage {
+            // A room that never confirms a leave: what the old carrier brings from here on is
+            // passed over, and the next one has it all.
+            Stage::Settling | Stage::Breaking => {
+                if handover.old == Old::Leaving {
+                    self.let_old_go(ctx, Old::Leaving);
+                }
+                self.old_has_ended(ctx, false);
+            }
+            // A service that tells no subject where there is none.
+            Stage::History => self.next_is_in(ctx),
+            Stage::Presences => {
+                let (old, held) = (handover.old, std::mem::take(&mut handover.held));
+                self.refuse_held(ctx, held);
+                self.abandon_handover(ctx, None);
+                self.let_old_go(ctx, old);
+                self.lost(ctx);
+            }
+        }
+    }
+
+    /// Ends a hand-over that nobody wants any more, or that has come to nothing: both carriers
+    /// leave, but for the one that has left or never came, with `words` or without. What sessions
+    /// have sent goes before that.
+    pub(super) fn abandon_handover(&mut self, ctx: &mut Context<'_>, words: Option<&Outgoing>) {
+        let Some(handover) = self.handover.take() else {
+            return;
+        };
+        let next = (handover.stage != Stage::Breaking).then_some(handover.to);
+        let takes = match handover.old {
+            Old::Serving => Some(self.carrier),
+            Old::Leaving | Old::Ended => next,
+        };
+        match takes {
+            Some(uplink) => {
+                for (session, frame) in &handover.held {
+                    ctx.send_for(*session, uplink, frame);
+                }
+            }
+            None => self.refuse_held(ctx, handover.held),
+        }
+        if let Some(next) = next {
+            let words = words.cloned();
+            let leave = words.unwrap_or_else(|| stanza::leave(&self.own).into());
+            self.say_farewell(ctx, next, leave);
+        }
+        if handover.old == Old::Leaving {
+            self.let_old_go(ctx, Old::Leaving);
+        }
+    }
+
+    /// Whether the carrier has been told to leave for a hand-over, or is lost.
+    pub(super) fn carrier_is_ending(&self) -> bool {
+        self.handover
+            .as_ref()
+            .is_some_and(|handover| handover.old != Old::Serving)
+    }
+
+    /// Sends a session's stanza into the room on its carrier, or keeps it while one carrier has
+    /// been told to end and the other has not surely begun: on two streams the later one could
+    /// overtake the earlier. A change of nick waits for the whole hand-over, whose join is under
+    /// the old one. `None` if it could be neither, and the session has been told.
+    pub(super) fn send_upstream(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        changes_nick: bool,
+    ) -> Option<Way> {
+        let Some(handover) = self
+            .handover
+            .as_mut()
+            .filter(|it| it.old != Old::Serving || changes_nick || !it.held.is_empty())
+        else {
+            ctx.send_for(session, self.carrier, frame);
+            return Some(Way::Sent);
+        };
+        if handover.held.len() < MOST_HELD {
+            handover.held.push_back((session, frame.compact()));
+            Some(Way::Held)
+        } else {
+            self.refuse_unsent(ctx, session, frame);
+            None
+        }
+    }
+
+    fn refuse_held(&mut self, ctx: &mut Context<'_>, held: VecDeque<(SessionId, Frame)>) {
+        for (session, frame) in held {
+            self.refuse_unsent(ctx, session, &frame);
+        }
+    }
+}
+
+fn is_conflict(error: &Frame) -> bool {
+    let error = error.root().child("error", ns::CLIENT);
+    error.is_some_and(|error| error.child("conflict", ns::STANZAS).is_some())
+}

@@ -1,0 +1,452 @@
+//! The account's join, and the sessions that ask while it is under way (XEP-0045 7.2).
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use mucplex_xml::{Frame, Kind};
+
+use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, Waiting};
+use crate::context::Context;
+use crate::history::{self, Backlog, HistoryLimits};
+use crate::identity::{OccupantJid, RoomAddress};
+use crate::muc_user::{MucUser, Status};
+use crate::routes::{asks_to_join, muc_element};
+use crate::stanza::StanzaError;
+use crate::{RoomJid, SessionId, ns, stanza};
+
+/// Stanzas that a session may send behind its join before that is answered.
+const MOST_BEHIND: usize = 64;
+
+/// A session's wish to be in a room.
+#[derive(Debug)]
+pub(crate) struct JoinRequest {
+    pub(crate) session: SessionId,
+    /// The occupant it asks to be.
+    pub(crate) occupant: OccupantJid,
+    pub(crate) id: Option<String>,
+    pub(crate) history: HistoryLimits,
+    /// The presence as the client sent it.
+    pub(crate) presence: Frame,
+    /// What it sent behind it: with the server alone all of that comes after the join.
+    pub(crate) behind: Vec<Frame>,
+}
+
+impl JoinRequest {
+    pub(crate) fn read(session: SessionId, occupant: OccupantJid, presence: &Frame) -> Self {
+        Self {
+            session,
+            occupant,
+            id: presence.id().map(Cow::into_owned),
+            history: HistoryLimits::read(presence),
+            presence: presence.compact(),
+            behind: Vec::new(),
+        }
+    }
+
+    fn password(&self) -> Option<String> {
+        let muc = muc_element(&self.presence)?;
+        muc.child("password", ns::MUC)
+            .map(|password| password.text())
+    }
+
+    /// The join as it goes upstream: asking for the account's history and not for this session's.
+    fn upstream(&self) -> Frame {
+        stanza::edit(&self.presence, |patch, presence| {
+            let Some(muc) = muc_element(presence) else {
+                return;
+            };
+            let Some(history) = muc.child("history", ns::MUC) else {
+                return;
+            };
+            patch.replace(&history, &self.history.upstream());
+        })
+    }
+}
+
+/// A join under way.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// The session whose join went upstream; it sees the answers as they come. `None` once it is
+    /// gone, and the join goes on for those that wait.
+    asking: Option<JoinRequest>,
+    /// The id under which it went.
+    id: Option<String>,
+    /// Sessions that asked meanwhile; they are served from the room's state when it is complete.
+    pub(super) waiting: Waiting,
+    stage: Stage,
+    pub(super) deadline: Instant,
+}
+
+/// How far the room's answer has come; the order is fixed (XEP-0045 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Presences of others, ended by the self-presence.
+    Presences,
+    /// Messages of the past, ended by the subject.
+    History,
+}
+
+impl Joining {
+    pub(super) fn has_waiting(&self) -> bool {
+        self.asking.is_some() || !self.waiting.is_empty()
+    }
+}
+
+impl Room {
+    /// Sends the account's join on the asking session's own uplink. `None` if the session is not
+    /// known any more.
+    pub(crate) fn enter(
+        ctx: &mut Context<'_>,
+        room: &RoomJid,
+        request: JoinRequest,
+        waiting: Waiting,
+    ) -> Option<Self> {
+        let carrier = ctx.uplink_of(request.session)?;
+        let presence = request.upstream();
+        ctx.carry(carrier, room);
+        ctx.send(carrier, &presence);
+        Some(Self {
+            jid: room.clone(),
+            own: request.occupant.clone(),
+            carrier,
+            attached: std::collections::BTreeSet::new(),
+            view: super::View::default(),
+            backlog: Backlog::default(),
+            in_flight: super::InFlight::default(),
+            iqs: super::PendingIqs::default(),
+            sent_presence: presence,
+            password: request.password(),
+            reflects_join_id: false,
+            nick_assigned: false,
+            renamed: false,
+            handover: None,
+            duplicates: super::Duplicates::default(),
+            farewells: super::Farewells::default(),
+            stay_until: None,
+            phase: Phase::Joining(Box::new(Joining {
+                id: request.id.clone(),
+                asking: Some(request),
+                waiting,
+                stage: Stage::Presences,
+                deadline: ctx.now.instant + JOIN_TIMEOUT,
+            })),
+        })
+    }
+
+    /// Starts over for sessions that asked while the room was being left or refused another.
+    pub(super) fn restart(&mut self, ctx: &mut Context<'_>, mut waiting: Waiting) {
+        self.phase = Phase::Gone;
+        while let Some(request) = waiting.pop_front() {
+            if ctx.sessions.contains_key(&request.session) {
+                if let Some(mut room) = Self::enter(ctx, &self.jid, request, waiting) {
+                    room.farewells = std::mem::take(&mut self.farewells);
+                    *self = room;
+                }
+                return;
+            }
+        }
+    }
+
+    /// A session asks to be in the room.
+    pub(crate) fn join(&mut self, ctx: &mut Context<'_>, request: JoinRequest) {
+        let waiting = match &mut self.phase {
+            Phase::Joining(joining) => &mut joining.waiting,
+            Phase::Leaving(leaving) => &mut leaving.waiting,
+            Phase::Joined => return self.attach(ctx, &request),
+            Phase::Gone => return,
+        };
+        // One that asks again while it waits: its last word counts.
+        match waiting.iter_mut().find(|it| it.session == request.session) {
+            Some(earlier) => *earlier = request,
+            None => waiting.push_back(request),
+        }
+    }
+
+    /// Keeps what a session sends behind a join of its own that is not answered yet. `false` if
+    /// the stanza is to be handled now.
+    pub(super) fn waits_behind_join(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) -> bool {
+        let kind = frame.stanza_type();
+        let now = match frame.kind() {
+            Kind::Presence => kind.is_some() || nick.is_none() || asks_to_join(frame),
+            Kind::Message => kind.as_deref() == Some("error"),
+            Kind::Iq => {
+                !super::iq::needs_occupancy(frame, nick)
+                    || matches!(kind.as_deref(), Some("result" | "error"))
+            }
+            Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => true,
+        };
+        if now {
+            return false;
+        }
+        let Some(request) = self.request_of(session) else {
+            return false;
+        };
+        if request.behind.len() < MOST_BEHIND {
+            request.behind.push(frame.compact());
+        } else {
+            self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
+        }
+        true
+    }
+
+    /// The latest join of a session that is not answered yet.
+    fn request_of(&mut self, session: SessionId) -> Option<&mut JoinRequest> {
+        let (asking, waiting) = match &mut self.phase {
+            Phase::Joining(joining) => (joining.asking.as_mut(), &mut joining.waiting),
+            Phase::Leaving(leaving) => (None, &mut leaving.waiting),
+            Phase::Joined | Phase::Gone => return None,
+        };
+        let mut all = asking.into_iter().chain(waiting);
+        all.rfind(|request| request.session == session)
+    }
+
+    /// What was sent behind a join, now that the session is in the room.
+    pub(super) fn follow_up(&mut self, ctx: &mut Context<'_>, request: &JoinRequest) {
+        for frame in &request.behind {
+            if let Some(address) = frame.to().and_then(|to| RoomAddress::parse(&to)) {
+                self.client_stanza(ctx, request.session, frame, &address);
+            }
+        }
+    }
+
+    pub(super) fn refuse_behind(&self, ctx: &mut Context<'_>, request: &JoinRequest) {
+        for frame in &request.behind {
+            self.refuse(ctx, request.session, frame, &StanzaError::NOT_IN_ROOM);
+        }
+    }
+
+    pub(super) fn joining_from_server(
+        &mut self,
+        ctx: &mut Context<'_>,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let is_error = frame.stanza_type().as_deref() == Some("error");
+        match frame.kind() {
+            Kind::Presence if is_error && self.refuses_join(frame, nick) => {
+                self.join_refused(ctx, frame);
+            }
+            Kind::Presence if is_error => self.presence_error(ctx, self.carrier, frame, nick),
+            Kind::Presence => self.presence_while_joining(ctx, frame, nick),
+            Kind::Message if is_error => self.message_error(ctx, self.carrier, frame, nick),
+            Kind::Message => self.message_while_joining(ctx, frame, nick),
+            Kind::Iq | Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => {}
+        }
+    }
+
+    /// Whether an error answers the join, and not another presence of the session.
+    fn refuses_join(&self, error: &Frame, nick: Option<&str>) -> bool {
+        let Phase::Joining(joining) = &self.phase else {
+            return false;
+        };
+        let answers = match error.id() {
+            Some(id) => joining.id.as_deref() == Some(&*id),
+            None => nick.is_none() || nick == Some(self.own.nick()),
+        };
+        joining.stage == Stage::Presences && answers
+    }
+
+    fn presence_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        let Some(nick) = nick else {
+            self.view.room = Some(frame.compact());
+            self.deliver_to_asking(ctx, frame);
+            return;
+        };
+        let user = MucUser::read(frame);
+        let unavailable = frame.stanza_type().as_deref() == Some("unavailable");
+        if user.has(Status::OwnPresence) {
+            if unavailable && !user.removed() && self.is_not_in_yet() {
+                // The late echo of a stay before this one.
+            } else if unavailable {
+                self.removed_while_joining(ctx, frame);
+            } else {
+                self.entered(ctx, frame, nick, &user);
+            }
+            return;
+        }
+        if unavailable {
+            self.view.others.remove(nick);
+        } else {
+            self.view.others.set(nick, frame.compact());
+        }
+        self.deliver_to_asking(ctx, frame);
+    }
+
+    fn is_not_in_yet(&self) -> bool {
+        matches!(&self.phase, Phase::Joining(joining) if joining.stage == Stage::Presences)
+    }
+
+    /// XEP-0045 7.2.2: the self-presence ends the list of occupants, and names the nick.
+    fn entered(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: &str, user: &MucUser) {
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
+        joining.stage = Stage::History;
+        joining.deadline = ctx.now.instant + SUBJECT_TIMEOUT;
+        if let Some(asking) = &joining.asking {
+            self.reflects_join_id =
+                asking.id.is_some() && frame.id().as_deref() == asking.id.as_deref();
+        }
+        if let Some(own) = self.jid.occupant(nick) {
+            self.nick_assigned = user.has(Status::NickAssigned) || own != self.own;
+            self.own = own;
+        }
+        self.view.others.remove(nick);
+        self.view.non_anonymous = user.has(Status::NonAnonymous);
+        self.view.logged = user.has(Status::Logged);
+        self.view.own = Some(frame.compact());
+        self.deliver_to_asking(ctx, frame);
+    }
+
+    fn message_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        let Phase::Joining(joining) = &self.phase else {
+            return;
+        };
+        let stage = joining.stage;
+        if frame.stanza_type().as_deref() != Some("groupchat") {
+            // A form or challenge that stands before the door (XEP-0158).
+            self.deliver_to_asking(ctx, frame);
+            return;
+        }
+        if super::message::is_subject(frame) {
+            self.finish_join(ctx, Some(frame.compact()));
+            return;
+        }
+        if let Some(stamp) = history::room_stamp(frame, &self.jid) {
+            self.backlog.push_replayed(frame.compact(), stamp);
+            return;
+        }
+        match (stage, nick) {
+            // Some services comment on the room before they tell the subject.
+            (_, None) | (Stage::Presences, Some(_)) => {
+                self.note_room_config(frame);
+                self.deliver_to_asking(ctx, frame);
+            }
+            // An occupant speaks: the service tells no subject, and the past is over.
+            (Stage::History, Some(_)) => {
+                self.finish_join(ctx, None);
+                self.live_from_server(ctx, frame, nick);
+            }
+        }
+    }
+
+    fn finish_join(&mut self, ctx: &mut Context<'_>, subject: Option<Frame>) {
+        let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Joined) else {
+            return;
+        };
+        self.view.subject = subject.or_else(|| stanza::empty_subject(&self.jid));
+        if let Some(asking) = &joining.asking {
+            let past = self
+                .backlog
+                .select(&self.jid, &asking.history, ctx.now.wall, false);
+            for message in &past {
+                ctx.replay(asking.session, message);
+            }
+            if let Some(subject) = &self.view.subject {
+                ctx.replay(asking.session, subject);
+            }
+            self.attached.insert(asking.session);
+            self.follow_up(ctx, asking);
+        }
+        for request in joining.waiting {
+            self.attach(ctx, &request);
+        }
+    }
+
+    /// Behaviour 10: the error is for the asking session alone, and those that wait may have
+    /// more luck: they ask for themselves.
+    fn join_refused(&mut self, ctx: &mut Context<'_>, error: &Frame) {
+        self.deliver_to_asking(ctx, error);
+        self.start_over(ctx);
+    }
+
+    /// Put out of the room before the join was complete.
+    fn removed_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
+        self.deliver_to_asking(ctx, frame);
+        if let Phase::Joining(joining) = &mut self.phase
+            && let Some(asking) = &joining.asking
+        {
+            // Asked twice, it was in all the same, and the proxy does not bring it back
+            // (behaviour 47).
+            let session = asking.session;
+            joining.waiting.retain(|it| it.session != session);
+        }
+        self.start_over(ctx);
+    }
+
+    fn start_over(&mut self, ctx: &mut Context<'_>) {
+        let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        if let Some(asking) = &joining.asking {
+            self.refuse_behind(ctx, asking);
+        }
+        self.restart(ctx, joining.waiting);
+    }
+
+    pub(super) fn join_timeout(&mut self, ctx: &mut Context<'_>) {
+        if !self.is_not_in_yet() {
+            self.finish_join(ctx, None);
+            return;
+        }
+        let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        for request in joining.asking.iter().chain(&joining.waiting) {
+            let error = stanza::error_from_room(
+                "presence",
+                &request.occupant.to_string(),
+                ctx.address(request.session),
+                request.id.as_deref(),
+                &StanzaError::NO_ANSWER,
+                &self.jid,
+            );
+            ctx.tell(request.session, error);
+            self.refuse_behind(ctx, request);
+        }
+        // The room may take us in all the same.
+        let leave = stanza::leave(&self.own);
+        self.say_farewell(ctx, self.carrier, leave.into());
+        self.part(ctx);
+    }
+
+    /// A session that was asking or waiting, or both, wants no more. Gives its last wish.
+    pub(super) fn withdraw(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+    ) -> Option<OccupantJid> {
+        let mut withdrawn = Vec::new();
+        let waiting = match &mut self.phase {
+            Phase::Joining(joining) => {
+                let asking = &mut joining.asking;
+                withdrawn.extend(asking.take_if(|asking| asking.session == session));
+                &mut joining.waiting
+            }
+            Phase::Leaving(leaving) => &mut leaving.waiting,
+            Phase::Joined | Phase::Gone => return None,
+        };
+        if let Some(place) = waiting.iter().position(|it| it.session == session) {
+            withdrawn.extend(waiting.remove(place));
+        }
+        for request in &withdrawn {
+            self.refuse_behind(ctx, request);
+        }
+        withdrawn.pop().map(|request| request.occupant)
+    }
+
+    pub(super) fn deliver_to_asking(&self, ctx: &mut Context<'_>, frame: &Frame) {
+        if let Phase::Joining(joining) = &self.phase
+            && let Some(asking) = &joining.asking
+        {
+            let own = self.for_session(ctx, asking.session, frame);
+            ctx.deliver(asking.session, own.as_ref().unwrap_or(frame));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Sessions that leave a room, and the account's own leaving (XEP-0045 7.14).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use mucplex_xml::{Frame, Kind, Outgoing};
+
+use super::{LEAVE_TIMEOUT, Phase, Room, Waiting};
+use crate::context::Context;
+use crate::identity::OccupantJid;
+use crate::muc_user::{MucUser, Status};
+use crate::{SessionId, UplinkId, ns, stanza};
+
+/// A leave under way: it is over when no [farewell](Farewells) is outstanding.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    /// Sessions that asked to join meanwhile: they join anew when the room has let go.
+    pub(super) waiting: Waiting,
+    /// The carrier's leave, while another uplink's is to be confirmed first: else the room could
+    /// see the account leave, enter and leave.
+    last: Option<Outgoing>,
+}
+
+impl Leaving {
+    pub(super) fn needs_carrier(&self) -> bool {
+        self.last.is_some()
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+/// Leaves that have gone upstream on uplinks the room does not need any more, and until when each
+/// may take to be confirmed.
+///
+/// What comes on such an uplink before the confirmation is of a stay that is over. Without this, a
+/// join that follows a leave on one uplink would take the answers of the stay before for its own.
+#[derive(Debug, Default)]
+pub(super) struct Farewells {
+    until: BTreeMap<UplinkId, VecDeque<Instant>>,
+}
+
+impl Farewells {
+    pub(super) fn expects(&self, uplink: UplinkId) -> bool {
+        self.until.contains_key(&uplink)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.until
+            .values()
+            .filter_map(VecDeque::front)
+            .min()
+            .copied()
+    }
+
+    fn confirmed(&mut self, uplink: UplinkId) {
+        if let Some(until) = self.until.get_mut(&uplink) {
+            until.pop_front();
+        }
+        self.until.retain(|_, until| !until.is_empty());
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for until in self.until.values_mut() {
+            until.retain(|until| *until > now);
+        }
+        self.until.retain(|_, until| !until.is_empty());
+    }
+}
+
+impl Room {
+    /// A session leaves. It is answered at once, from what the proxy knows, so that the answer is
+    /// the same for the last session and for any other (behaviours 41, 42, 46).
+    pub(super) fn leave(&mut self, ctx: &mut Context<'_>, session: SessionId, frame: &Frame) {
+        let Some(occupant) = self.take_out(ctx, session) else {
+            // XEP-0045 knows no answer for one who leaves and was not there.
+            return;
+        };
+        let answer = self.farewell(ctx, session, frame, &occupant);
+        ctx.tell(session, answer);
+        self.ask_others(ctx, session);
+        if self.is_detached() {
+            self.leave_upstream(ctx, Some((session, frame)));
+        }
+    }
+
+    /// A session is gone without having left (behaviour 43): the room sees nothing of it.
+    pub(crate) fn detach(&mut self, ctx: &mut Context<'_>, session: SessionId) {
+        self.take_out(ctx, session);
+        self.ask_others(ctx, session);
+    }
+
+    /// Takes a session out of the room, or out of the join it is waiting in. Gives the occupant
+    /// it was, or wanted to be.
+    fn take_out(&mut self, ctx: &mut Context<'_>, session: SessionId) -> Option<OccupantJid> {
+        if self.attached.remove(&session) {
+            return Some(self.own.clone());
+        }
+        self.withdraw(ctx, session)
+    }
+
+    fn farewell(
+        &self,
+        ctx: &Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        occupant: &OccupantJid,
+    ) -> bytes::Bytes {
+        let user = self
+            .view
+            .own
+            .as_ref()
+            .map(MucUser::read)
+            .unwrap_or_default();
+        let address = ctx.address(session);
+        stanza::Unavailable {
+            from: occupant,
+            to: address,
+            id: frame.id().as_deref().filter(|_| self.reflects_join_id),
+            payload: &status_texts(frame),
+            affiliation: user.affiliation.as_deref().unwrap_or("none"),
+            jid: user.shows_jid.then_some(address),
+            codes: &[Status::OwnPresence.code()],
+        }
+        .write()
+    }
+
+    /// The account leaves: with the last session's own words, or because its time is over.
+    pub(super) fn leave_upstream(
+        &mut self,
+        ctx: &mut Context<'_>,
+        words: Option<(SessionId, &Frame)>,
+    ) {
+        if matches!(self.phase, Phase::Leaving(_) | Phase::Gone) {
+            return;
+        }
+        let own = self.own.to_string();
+        let presence = match words {
+            Some((session, frame)) => ctx.for_carrier(session, self.carrier, frame).with_to(&own),
+            None => Outgoing::from(stanza::leave(&self.own)),
+        };
+        let last = (!self.carrier_is_ending()).then(|| presence.clone());
+        self.abandon_handover(ctx, Some(&presence));
+        self.part_with(ctx, last);
+    }
+
+    /// The account is out of the room but for what is still to be confirmed.
+    pub(super) fn part(&mut self, ctx: &mut Context<'_>) {
+        self.part_with(ctx, None);
+    }
+
+    fn part_with(&mut self, ctx: &mut Context<'_>, last: Option<Outgoing>) {
+        self.stay_until = None;
+        self.attached.clear();
+        self.phase = Phase::Leaving(Leaving {
+            waiting: Waiting::new(),
+            last,
+        });
+        self.left_upstream(ctx);
+    }
+
+    /// Sends a leave on an uplink that the room needs no more.
+    pub(super) fn say_farewell(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        leave: Outgoing,
+    ) {
+        if ctx.uplinks.contains_key(&uplink) {
+            ctx.send(uplink, leave);
+            self.await_farewell(ctx, uplink);
+        }
+    }
+
+    /// What has been or is being said on this uplink is of no interest until the account is out
+    /// of the room there.
+    pub(super) fn await_farewell(&mut self, ctx: &Context<'_>, uplink: UplinkId) {
+        if ctx.uplinks.contains_key(&uplink) {
+            let until = ctx.now.instant + LEAVE_TIMEOUT;
+            self.farewells
+                .until
+                .entry(uplink)
+                .or_default()
+                .push_back(until);
+        }
+    }
+
+    /// A stanza on an uplink whose leave is not confirmed yet: only the confirmation counts.
+    pub(super) fn farewell_stanza(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let user = MucUser::read(frame);
+        let own = nick == Some(self.own.nick()) || user.has(Status::OwnPresence);
+        let own = own && !user.has(Status::NickChanged);
+        let is = |kind: &str| frame.stanza_type().as_deref() == Some(kind);
+        match frame.kind() {
+            Kind::Presence if own && (is("unavailable") || is("error")) => {
+                self.farewell_confirmed(ctx, uplink);
+            }
+            Kind::Message if is("error") => self.message_error(ctx, uplink, frame, nick),
+            Kind::Presence
+            | Kind::Message
+            | Kind::Iq
+            | Kind::StreamError
+            | Kind::StreamFeatures
+            | Kind::Nonza => {}
+        }
+    }
+
+    pub(super) fn farewell_confirmed(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
+        self.farewells.confirmed(uplink);
+        self.left_upstream(ctx);
+    }
+
+    /// An uplink is gone, and with it what was to be confirmed on it.
+    pub(super) fn farewells_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
+        self.farewells.until.remove(&uplink);
+        self.left_upstream(ctx);
+    }
+
+    /// Behaviour 46: a room that does not answer is not waited for.
+    pub(super) fn farewell_timeout(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now.instant;
+        self.farewells.expire(now);
+        self.left_upstream(ctx);
+    }
+
+    /// Whether the room has let go of the account, and if so, what comes then.
+    fn left_upstream(&mut self, ctx: &mut Context<'_>) {
+        let Phase::Leaving(leaving) = &mut self.phase else {
+            return;
+        };
+        if !self.farewells.until.is_empty() {
+            return;
+        }
+        if let Some(last) = leaving.last.take() {
+            self.say_farewell(ctx, self.carrier, last);
+        }
+        let Phase::Leaving(leaving) = &mut self.phase else {
+            return;
+        };
+        if self.farewells.until.is_empty() {
+            let waiting = std::mem::take(&mut leaving.waiting);
+            self.restart(ctx, waiting);
+        }
+    }
+}
+
+/// The `<status/>` elements of a presence, as they stand in it.
+fn status_texts(frame: &Frame) -> String {
+    let texts = frame
+        .root()
+        .children()
+        .filter(|child| child.is("status", ns::CLIENT));
+    let xml = |span: std::ops::Range<usize>| frame.bytes().get(span).unwrap_or_default();
+    texts
+        .map(|status| String::from_utf8_lossy(xml(status.span())).into_owned())
+        .collect()
+}

@@ -1,0 +1,307 @@
+//! One room of one account: the occupancy, and what every session of the account is shown of it.
+//!
+//! The life of a room is split by concern; each module implements a part of [`Room`]:
+//!
+//! | module | concern | behaviours |
+//! |---|---|---|
+//! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
+//! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
+//! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
+//! | `presence` | the presences of others and the account's own | 32, 33, 39, 47, 49 |
+//! | `leave` | sessions that leave, and the account's leaving | 41-43 |
+//! | `handover` | another uplink takes the room over | 43, 59 |
+//! | `overlap` | what two carriers both bring, and what neither does | 23, 43, 59 |
+//! | `takeover` | what the sessions are told when it has | 43, 59 |
+//! | `iq` | requests to and from occupants | 50, 52, 53, 55 |
+
+mod handover;
+mod iq;
+mod join;
+mod leave;
+mod message;
+mod overlap;
+mod presence;
+mod replay;
+mod takeover;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use mucplex_xml::{Frame, Kind};
+
+use crate::context::Context;
+use crate::history::Backlog;
+use crate::identity::{OccupantJid, RoomAddress};
+use crate::roster::Roster;
+use crate::{RoomJid, SessionId, UplinkId};
+
+pub(crate) use join::JoinRequest;
+
+use handover::Handover;
+use iq::PendingIqs;
+use join::Joining;
+use leave::{Farewells, Leaving};
+use message::InFlight;
+use overlap::Duplicates;
+
+/// How long a room may take to answer a join; remote services are slow at times.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a room may take to tell its subject, which comes right behind the self-presence. XEP-0045
+/// 7.2.15 wants one even where it is empty; some services leave it out.
+const SUBJECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a room may take to confirm a leave, before a new join is sent all the same.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the account stands with a room.
+#[derive(Debug)]
+enum Phase {
+    /// The account's join is upstream and not complete.
+    Joining(Box<Joining>),
+    /// The account is in the room.
+    Joined,
+    /// The account's leave is upstream and not confirmed.
+    Leaving(Leaving),
+    /// The room is no longer the account's; the hub takes it out.
+    Gone,
+}
+
+/// A room of the account.
+#[derive(Debug)]
+pub(crate) struct Room {
+    jid: RoomJid,
+    /// The account in this room; its nick is the one the room knows.
+    own: OccupantJid,
+    carrier: UplinkId,
+    phase: Phase,
+    attached: BTreeSet<SessionId>,
+    view: View,
+    backlog: Backlog,
+    in_flight: InFlight,
+    iqs: PendingIqs,
+    /// The account's last available presence as it went upstream: what a hand-over repeats.
+    sent_presence: Frame,
+    password: Option<String>,
+    /// The room gives the id of a join back on the self-presence (behaviour 18).
+    reflects_join_id: bool,
+    /// The service gave the account another nick than it asked for (behaviour 8).
+    nick_assigned: bool,
+    /// The account's nick has changed, and its presence under the new one is still to come.
+    renamed: bool,
+    handover: Option<Handover>,
+    duplicates: Duplicates,
+    farewells: Farewells,
+    /// When a detached occupancy ends.
+    stay_until: Option<Instant>,
+}
+
+/// What a joining session is told of the room's present state.
+#[derive(Clone, Debug, Default)]
+struct View {
+    others: Roster,
+    own: Option<Frame>,
+    /// A presence of the room itself (its vCard hash, XEP-0486), as some services send it.
+    room: Option<Frame>,
+    subject: Option<Frame>,
+    non_anonymous: bool,
+    logged: bool,
+}
+
+impl Room {
+    /// Handles a stanza of a session for this room. `address` is its `to`.
+    pub(crate) fn client_stanza(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        address: &RoomAddress,
+    ) {
+        let nick = address.nick.as_deref();
+        if self.waits_behind_join(ctx, session, frame, nick) {
+            return;
+        }
+        match frame.kind() {
+            Kind::Presence => self.presence_from_client(ctx, session, frame, nick),
+            Kind::Message => self.message_from_client(ctx, session, frame, nick),
+            Kind::Iq => self.iq_from_client(ctx, session, frame, nick),
+            Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => {}
+        }
+    }
+
+    /// Handles a stanza of the room. `address` is its `from`.
+    pub(crate) fn server_stanza(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        frame: &Frame,
+        address: &RoomAddress,
+    ) {
+        let nick = address.nick.as_deref();
+        if frame.kind() == Kind::Iq {
+            self.iq_from_server(ctx, uplink, frame, nick);
+            return;
+        }
+        if self.is_for_one_stream(frame, nick) {
+            self.deliver_to_own(ctx, uplink, frame);
+        } else if self.farewells.expects(uplink) {
+            self.farewell_stanza(ctx, uplink, frame, nick);
+        } else if self
+            .handover
+            .as_ref()
+            .is_some_and(|handover| handover.to() == uplink)
+        {
+            self.next_carrier_stanza(ctx, frame, nick);
+        } else if uplink == self.carrier {
+            self.carrier_stanza(ctx, frame, nick);
+        } else {
+            self.stanza_beside(ctx, uplink, frame, nick);
+        }
+    }
+
+    /// A stanza on an uplink that has no part in the room: the answer to what its session has
+    /// sent there itself, or the echo of a time when it carried the room.
+    fn stanza_beside(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let kind = frame.stanza_type();
+        match (frame.kind(), kind.as_deref()) {
+            (Kind::Message, Some("error")) => self.message_error(ctx, uplink, frame, nick),
+            (Kind::Presence, Some("error")) => self.presence_error(ctx, uplink, frame, nick),
+            (Kind::Message, kind) if nick.is_none() && kind != Some("groupchat") => {
+                self.deliver_to_own(ctx, uplink, frame);
+            }
+            (
+                Kind::Message
+                | Kind::Presence
+                | Kind::Iq
+                | Kind::StreamError
+                | Kind::StreamFeatures
+                | Kind::Nonza,
+                _,
+            ) => {}
+        }
+    }
+
+    fn carrier_stanza(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        if self.handover.is_some() && self.ends_old_carrier(ctx, frame, nick) {
+            return;
+        }
+        match &self.phase {
+            Phase::Joining(_) => self.joining_from_server(ctx, frame, nick),
+            Phase::Joined => self.live_from_server(ctx, frame, nick),
+            Phase::Leaving(_) | Phase::Gone => {}
+        }
+    }
+
+    /// A live stanza of the room: presences and messages in the room's order.
+    fn live_from_server(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        match frame.kind() {
+            Kind::Presence => self.presence_from_server(ctx, frame, nick),
+            Kind::Message => self.message_from_server(ctx, frame, nick),
+            Kind::Iq | Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => {}
+        }
+    }
+
+    /// A copy of a live stanza for every attached session.
+    fn fan_out(&self, ctx: &mut Context<'_>, frame: &Frame) {
+        for session in &self.attached {
+            let own = self.for_session(ctx, *session, frame);
+            ctx.deliver(*session, own.as_ref().unwrap_or(frame));
+        }
+    }
+
+    /// The session whose own uplink this is gets a stanza that is for it alone.
+    fn deliver_to_own(&self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
+        let own = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session);
+        if let Some(session) = own {
+            ctx.deliver(session, frame);
+        }
+    }
+
+    /// Whether any session is in the room or on its way into it.
+    fn is_detached(&self) -> bool {
+        match &self.phase {
+            Phase::Joining(joining) => !joining.has_waiting(),
+            Phase::Joined => self.attached.is_empty(),
+            Phase::Leaving(leaving) => !leaving.has_waiting(),
+            Phase::Gone => true,
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    /// Whether the room needs this uplink.
+    pub(crate) fn uses(&self, uplink: UplinkId) -> bool {
+        let next = self
+            .handover
+            .as_ref()
+            .is_some_and(|handover| handover.to() == uplink);
+        match &self.phase {
+            Phase::Joining(_) | Phase::Joined => self.carrier == uplink || next,
+            // A leave that has gone upstream needs its uplink no more.
+            Phase::Leaving(leaving) => leaving.needs_carrier() && self.carrier == uplink,
+            Phase::Gone => false,
+        }
+    }
+
+    /// When [`timeout`](Self::timeout) is to be called.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Joining(joining) => Some(joining.deadline),
+            Phase::Leaving(_) | Phase::Joined | Phase::Gone => None,
+        };
+        let handover = self.handover.as_ref().map(Handover::deadline);
+        let [stay, iqs] = [self.stay_until, self.iqs.deadline()];
+        let nick = self.nick_change_deadline();
+        [phase, handover, stay, iqs, nick, self.farewells.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn nick_change_deadline(&self) -> Option<Instant> {
+        self.in_flight.nick_change(self.own.nick())
+    }
+
+    /// A deadline of the room has come.
+    pub(crate) fn timeout(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now.instant;
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        self.expire_iqs(ctx);
+        if due(self.nick_change_deadline()) {
+            self.in_flight.expire(now);
+        }
+        if due(self.farewells.deadline()) {
+            self.farewell_timeout(ctx);
+        }
+        if due(self.handover.as_ref().map(Handover::deadline)) {
+            self.handover_timeout(ctx);
+        }
+        if due(self.stay_until) {
+            self.leave_upstream(ctx, None);
+        }
+        if let Phase::Joining(joining) = &self.phase
+            && joining.deadline <= now
+        {
+            self.join_timeout(ctx);
+        }
+    }
+
+    /// Nobody is in the room any more, or somebody is again: starts or stops the time to stay.
+    fn note_attachment(&mut self, ctx: &Context<'_>) {
+        let detached = matches!(self.phase, Phase::Joined) && self.attached.is_empty();
+        match (detached, self.stay_until) {
+            (true, None) => self.stay_until = ctx.now.instant.checked_add(ctx.policy.stay),
+            (true, Some(_)) => {}
+            (false, _) => self.stay_until = None,
+        }
+    }
+}
+
+/// Joins that wait for something, in the order in which they came.
+type Waiting = VecDeque<JoinRequest>;

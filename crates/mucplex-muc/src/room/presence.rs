@@ -1,0 +1,228 @@
+//! Presences in the room: those of others, and the account's own (XEP-0045 7.6, 7.7, 9, 10.9).
+
+use mucplex_xml::Frame;
+
+use super::overlap::{Verdict, same_presence};
+use super::{JoinRequest, Phase, Room};
+use crate::context::Context;
+use crate::muc_user::{MucUser, Status};
+use crate::routes::{asks_to_join, muc_element};
+use crate::{SessionId, UplinkId, stanza};
+
+impl Room {
+    pub(super) fn presence_from_client(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        match frame.stanza_type().as_deref() {
+            None => self.available_from_client(ctx, session, frame, nick),
+            Some("unavailable") => self.leave(ctx, session, frame),
+            // Behaviour 58, as for messages.
+            Some("error") => {}
+            Some(_) => self.pass_on_own_uplink(ctx, session, frame),
+        }
+    }
+
+    fn available_from_client(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let Some(occupant) = nick.and_then(|nick| self.jid.occupant(nick)) else {
+            // XEP-0045 7.2.1: a room cannot be entered without a nick; the server says so.
+            if let Some(own) = ctx.uplink_of(session) {
+                ctx.send(own, frame);
+            }
+            return;
+        };
+        let joins = asks_to_join(frame);
+        let inside = matches!(self.phase, Phase::Joined) && self.attached.contains(&session);
+        if joins && (!inside || occupant == self.own) {
+            self.join(ctx, JoinRequest::read(session, occupant, frame));
+        } else if inside {
+            self.change_presence(ctx, session, frame, occupant.nick());
+        } else {
+            self.pass_on_own_uplink(ctx, session, frame);
+        }
+    }
+
+    /// Another show or status, or another nick (XEP-0045 7.6, 7.7).
+    fn change_presence(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: &str,
+    ) {
+        // With the muc element the server would answer a whole new join, to the carrier alone.
+        let plain = match muc_element(frame) {
+            Some(_) => stanza::edit(frame, |patch, frame| {
+                if let Some(muc) = muc_element(frame) {
+                    patch.remove(&muc);
+                }
+            }),
+            None => frame.clone(),
+        };
+        if nick == self.own.nick() {
+            self.sent_presence = plain.compact();
+        }
+        let changes_nick = nick != self.own.nick();
+        let way = self.send_upstream(ctx, session, &plain, changes_nick);
+        self.note_in_flight(ctx, session, frame, Some(nick), way);
+    }
+
+    pub(super) fn presence_from_server(
+        &mut self,
+        ctx: &mut Context<'_>,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let kind = frame.stanza_type();
+        if kind.as_deref() == Some("error") {
+            self.presence_error(ctx, self.carrier, frame, nick);
+        } else if nick == Some(self.own.nick()) {
+            match kind.as_deref() {
+                Some("unavailable") => self.own_unavailable(ctx, frame),
+                _ => self.own_available(ctx, frame),
+            }
+        } else if !self.is_duplicate(ctx, frame) {
+            self.note_occupant(frame, nick);
+            self.fan_out(ctx, frame);
+        }
+    }
+
+    /// Whether the sessions have been given this live stanza already, by the carrier before.
+    pub(super) fn is_duplicate(&mut self, ctx: &mut Context<'_>, frame: &Frame) -> bool {
+        let owed = match self.duplicates.judge(frame) {
+            Verdict::Duplicate => return true,
+            Verdict::New(owed) => owed,
+        };
+        for (nick, presence) in owed {
+            let known = match self.view.others.get(&nick) {
+                Some(known) => same_presence(known, &presence),
+                None => presence.stanza_type().is_some(),
+            };
+            if !known {
+                self.note_occupant(&presence, Some(&nick));
+                self.fan_out(ctx, &presence);
+            }
+        }
+        false
+    }
+
+    /// Keeps what late joiners are to be told. A change of nick is an unavailable with 303 and
+    /// then an available under the new nick (XEP-0045 7.6): nothing is kept of the old one.
+    fn note_occupant(&mut self, frame: &Frame, nick: Option<&str>) {
+        match (nick, frame.stanza_type().as_deref()) {
+            (None, None) => self.view.room = Some(frame.compact()),
+            (Some(nick), None) => self.view.others.set(nick, frame.compact()),
+            (Some(nick), Some("unavailable")) => {
+                self.view.others.remove(nick);
+            }
+            // A probe or a subscription says nothing of who is here.
+            (None | Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Behaviour 35: what the room refuses is for the asking session alone.
+    pub(super) fn presence_error(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        match self.in_flight.answered(frame, nick) {
+            Some(session) => ctx.deliver(session, frame),
+            None => self.deliver_to_own(ctx, uplink, frame),
+        }
+    }
+
+    fn own_available(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
+        let asked = self.in_flight.answered(frame, Some(self.own.nick()));
+        let renamed = std::mem::take(&mut self.renamed);
+        if asked.is_none() && !renamed && self.is_known_self_presence(frame) {
+            // The echo of a hand-over's own join: the sessions know it already.
+            return;
+        }
+        self.view.own = Some(frame.compact());
+        self.fan_out(ctx, frame);
+    }
+
+    fn own_unavailable(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
+        let user = MucUser::read(frame);
+        if user.has(Status::NickChanged) {
+            self.fan_out(ctx, frame);
+            self.nick_assigned = user.has(Status::NickAssigned);
+            if let Some(own) = user.nick.and_then(|nick| self.jid.occupant(&nick)) {
+                self.renamed = true;
+                // Who joins before the new presence has come knows itself by the new nick.
+                let from = own.to_string();
+                self.view.own = self.view.own.as_ref().map(|presence| {
+                    stanza::edit(presence, |patch, presence| {
+                        patch.set_attr(&presence.root(), "from", &from);
+                    })
+                });
+                self.own = own;
+            }
+            return;
+        }
+        if !user.removed() && !user.has(Status::OwnPresence) {
+            // Another stream of the account under this nick, past the proxy, has left.
+            self.fan_out(ctx, frame);
+            return;
+        }
+        self.removed(ctx, frame, &user);
+    }
+
+    /// Behaviours 47 and 49: kicked, banned, or the room is no more. Each session is told once,
+    /// also where the server leaves 110 out, and the room's state goes.
+    fn removed(&mut self, ctx: &mut Context<'_>, frame: &Frame, user: &MucUser) {
+        let told = if user.has(Status::OwnPresence) {
+            frame.clone()
+        } else {
+            stanza::edit(frame, |patch, frame| {
+                if let Some(x) = frame.root().children().find(crate::muc_user::is_muc_user) {
+                    patch.append(&x, &stanza::status(Status::OwnPresence.code()));
+                }
+            })
+        };
+        self.fan_out(ctx, &told);
+        // The next carrier's join may come behind the removal.
+        self.abandon_handover(ctx, None);
+        self.farewell_confirmed(ctx, self.carrier);
+        self.part(ctx);
+    }
+
+    /// The proxy has lost the room and cannot come back: 333, removed for technical reasons
+    /// (XEP-0045 16.6.2).
+    pub(super) fn lost(&mut self, ctx: &mut Context<'_>) {
+        for session in std::mem::take(&mut self.attached) {
+            let gone = stanza::Unavailable {
+                from: &self.own,
+                to: ctx.address(session),
+                id: None,
+                payload: "",
+                affiliation: "none",
+                jid: None,
+                codes: &[Status::OwnPresence.code(), Status::Lost.code()],
+            };
+            let bytes = gone.write();
+            ctx.tell(session, bytes);
+        }
+        self.part(ctx);
+    }
+
+    /// Whether a self-presence says nothing that [`View::own`](super::View) does not.
+    pub(super) fn is_known_self_presence(&self, frame: &Frame) -> bool {
+        self.view
+            .own
+            .as_ref()
+            .is_some_and(|own| own.from() == frame.from() && same_presence(own, frame))
+    }
+}

@@ -1,0 +1,142 @@
+//! The end of a hand-over: the next carrier becomes the carrier, and the sessions are told what
+//! they would else miss. Occupants first, then messages.
+
+use mucplex_xml::Frame;
+
+use super::handover::{HISTORY_MARGIN, Handover};
+use super::overlap::{missed, same_presence};
+use super::{Phase, Room};
+use crate::context::Context;
+use crate::history::{self, Backlog};
+use crate::identity::RoomAddress;
+use crate::muc_user::{MucUser, Status, is_muc_user};
+use crate::{ns, stanza};
+
+impl Room {
+    /// The next carrier is the carrier.
+    pub(super) fn complete(&mut self, ctx: &mut Context<'_>) {
+        let Some(mut handover) = self.handover.take() else {
+            return;
+        };
+        self.carrier = handover.to;
+        let others = &self.view.others;
+        let join = handover
+            .brought
+            .join_point(&handover.others, others, &handover.past);
+        let brought = std::mem::take(&mut handover.brought);
+        self.duplicates = match join.place {
+            Some(place) if handover.overlaps || !join.elsewhere => brought.after(place),
+            _ if handover.overlaps => brought.after(join.first),
+            _ => {
+                self.tell_difference(ctx, &handover);
+                brought.messages_after(join.first)
+            }
+        };
+        if !handover.overlaps {
+            self.tell_own(ctx, &handover);
+            self.tell_missed(ctx, &handover.past);
+            self.tell_subject(ctx, &handover);
+        }
+        for frame in handover.early {
+            let address = frame.from().and_then(|from| RoomAddress::parse(&from));
+            let nick = address.and_then(|address| address.nick);
+            // What is told last may have ended the occupancy.
+            if matches!(self.phase, Phase::Joined) {
+                self.live_from_server(ctx, &frame, nick.as_deref());
+            }
+        }
+        self.refuse_lost(ctx);
+        self.in_flight.flushed(ctx.now.instant);
+        for (session, frame) in handover.held {
+            ctx.send_for(session, self.carrier, &frame);
+        }
+    }
+
+    /// How the room is otherwise than the sessions know it: what came to pass while no carrier
+    /// was there to see it.
+    fn tell_difference(&mut self, ctx: &mut Context<'_>, handover: &Handover) {
+        let found = &handover.others;
+        let mut told = Vec::new();
+        for (nick, presence) in self.view.others.in_order() {
+            if found.get(nick).is_none() {
+                told.push((nick.to_owned(), gone(presence)));
+            }
+        }
+        for (nick, presence) in found.in_order() {
+            let known = self.view.others.get(nick);
+            if !known.is_some_and(|known| same_presence(known, presence)) {
+                told.push((nick.to_owned(), presence.compact()));
+            }
+        }
+        for (nick, presence) in told {
+            if presence.stanza_type().is_some() {
+                self.view.others.remove(&nick);
+            } else {
+                self.view.others.set(&nick, presence.clone());
+            }
+            self.fan_out(ctx, &presence);
+        }
+    }
+
+    /// The account's own standing, and what its self-presence says of the room.
+    fn tell_own(&mut self, ctx: &mut Context<'_>, handover: &Handover) {
+        let Some(own) = &handover.own else {
+            return;
+        };
+        let user = MucUser::read(own);
+        self.view.non_anonymous = user.has(Status::NonAnonymous);
+        self.view.logged = user.has(Status::Logged);
+        if user.has(Status::Created) {
+            // The room of that name was destroyed meanwhile, and its past is not this one's.
+            self.backlog = Backlog::default();
+        }
+        if !self.is_known_self_presence(own) {
+            self.view.own = Some(own.compact());
+            self.fan_out(ctx, own);
+        }
+    }
+
+    fn tell_subject(&mut self, ctx: &mut Context<'_>, handover: &Handover) {
+        let text = |frame: &Frame| frame.root().child("subject", ns::CLIENT).map(|s| s.text());
+        let known = self.view.subject.as_ref().and_then(text);
+        if let Some(subject) = &handover.subject
+            && known != text(subject)
+            && !self.duplicates.have_subject()
+        {
+            self.fan_out(ctx, subject);
+            self.set_subject(ctx, subject);
+        }
+    }
+
+    fn tell_missed(&mut self, ctx: &mut Context<'_>, past: &[Frame]) {
+        let recent = ctx.now.wall.checked_sub(2 * HISTORY_MARGIN);
+        let known = self
+            .backlog
+            .marks_since(recent.unwrap_or(std::time::SystemTime::UNIX_EPOCH));
+        for message in missed(known, past) {
+            if let Some(stamp) = history::room_stamp(message, &self.jid) {
+                let from = message.from().and_then(|from| RoomAddress::parse(&from));
+                if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {
+                    self.in_flight.answered(message, None);
+                }
+                self.fan_out(ctx, message);
+                self.backlog.push_replayed(message.compact(), stamp);
+            }
+        }
+    }
+}
+
+/// The leaving of an occupant, made from its last presence.
+fn gone(presence: &Frame) -> Frame {
+    stanza::edit(presence, |patch, presence| {
+        let root = presence.root();
+        patch.set_attr(&root, "type", "unavailable");
+        for child in root.children() {
+            if !is_muc_user(&child) {
+                patch.remove(&child);
+            } else if let Some(item) = child.child("item", ns::MUC_USER) {
+                patch.set_attr(&item, "role", "none");
+            }
+        }
+    })
+}

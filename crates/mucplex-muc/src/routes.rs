@@ -1,0 +1,239 @@
+//! Which path a stanza of one session takes: straight through, or by way of the account's hub.
+//!
+//! A session's task owns its [`Routes`]; nothing here is shared, so the plain path asks nobody.
+//! The table only grows while the session lives. That is what keeps it free of races: a room the
+//! session has once asked to join is the hub's business for good, and the hub, which alone knows
+//! whether the session is in it at this moment, decides stanza by stanza.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use jid::{FullJid, Jid};
+use mucplex_xml::{Element, Frame, Kind, StreamErrorCondition};
+
+use crate::RoomJid;
+use crate::identity::{RoomAddress, bare_part, normal_bare};
+use crate::ns;
+use crate::stanza;
+
+/// How many different rooms one session may ask for; a bound on memory, far above any use.
+const ROOMS_PER_SESSION: usize = 10_000;
+
+/// The path of a frame from the client.
+#[derive(Debug)]
+pub enum ClientRoute {
+    /// To the server as the bytes that arrived.
+    Direct,
+    /// To the account's hub.
+    Hub,
+    /// Undirected unavailable of a session that has to do with rooms: the hub is told
+    /// ([`Input::SessionUnavailable`](crate::Input::SessionUnavailable)), and this frame and all
+    /// later input of the client wait for [`Output::Release`](crate::Output::Release).
+    Withhold,
+    /// Not passed on; this goes back to the client.
+    Answer(Bytes),
+    /// Not passed on, and the protocol knows no answer to it (XEP-0352).
+    Consumed,
+    /// The client's stream ends with this error.
+    Refuse(StreamErrorCondition, &'static str),
+}
+
+/// The path of a frame from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerRoute {
+    /// To the client as the bytes that arrived.
+    Direct,
+    /// To the account's hub.
+    Hub,
+}
+
+/// The rooms that one session and its uplink have to do with.
+#[derive(Debug)]
+pub struct Routes {
+    own: Jid,
+    own_full: String,
+    own_bare: String,
+    /// Rooms the client has asked to join, normalised.
+    asked: HashSet<String>,
+    /// Rooms whose traffic on the uplink is the hub's, normalised.
+    carried: HashSet<String>,
+    /// The client has told that nobody looks (XEP-0352), and the server knows.
+    server_thinks_inactive: bool,
+}
+
+impl Routes {
+    /// The table of a session that has just bound as `own`.
+    pub fn new(own: FullJid) -> Self {
+        Self {
+            own_full: own.to_string(),
+            own_bare: own.to_bare().to_string(),
+            own: own.into(),
+            asked: HashSet::new(),
+            carried: HashSet::new(),
+            server_thinks_inactive: false,
+        }
+    }
+
+    /// Finds the path of a frame from the client, and notes the rooms it asks to join.
+    pub fn from_client(&mut self, frame: &Frame) -> ClientRoute {
+        match frame.kind() {
+            Kind::Message | Kind::Presence | Kind::Iq => {
+                if !self.is_own(frame) {
+                    // RFC 6120 8.1.2.1: a `from` that is not the session's own ends the stream.
+                    return ClientRoute::Refuse(
+                        StreamErrorCondition::InvalidFrom,
+                        "from is not the JID of this session",
+                    );
+                }
+                self.route_stanza(frame)
+            }
+            Kind::StreamError | Kind::StreamFeatures => ClientRoute::Direct,
+            Kind::Nonza => self.route_nonza(frame),
+        }
+    }
+
+    /// Finds the path of a frame from the server.
+    pub fn from_server(&self, frame: &Frame) -> ServerRoute {
+        if self.carried.is_empty() && self.asked.is_empty() {
+            return ServerRoute::Direct;
+        }
+        match frame.kind() {
+            Kind::Message | Kind::Presence | Kind::Iq => match frame.from() {
+                Some(from) if contains(&self.carried, &from) => ServerRoute::Hub,
+                // A room that another uplink carries has nothing to say on this one, unless the
+                // server takes it for an older stream of the same full JID (ejabberd 23.01): what
+                // that one was owed, and its leave, are not for this session.
+                Some(from) if contains(&self.asked, &from) => ServerRoute::Hub,
+                Some(_) | None => ServerRoute::Direct,
+            },
+            Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => ServerRoute::Direct,
+        }
+    }
+
+    /// The uplink begins to carry `room`. Gives what the server must get before the join, if
+    /// anything: a server holds back traffic of an uplink it takes for inactive (XEP-0352), and
+    /// what a carrier gets is wanted by sessions that are not.
+    pub fn carry(&mut self, room: &RoomJid) -> Option<Bytes> {
+        self.carried.insert(room.to_string());
+        std::mem::take(&mut self.server_thinks_inactive).then(stanza::csi_active)
+    }
+
+    /// Whether the uplink carries, or has carried, any room. Such an uplink never stops being
+    /// read: its frames belong to other sessions too.
+    pub fn carries(&self) -> bool {
+        !self.carried.is_empty()
+    }
+
+    /// RFC 6120 8.1.2.1: a client may leave `from` out, or give its full or bare JID.
+    fn is_own(&self, frame: &Frame) -> bool {
+        let Some(from) = frame.from() else {
+            return true;
+        };
+        if *from == self.own_full || *from == self.own_bare {
+            return true;
+        }
+        let Ok(from) = Jid::new(&from) else {
+            return false;
+        };
+        match from.resource() {
+            Some(_) => from == self.own,
+            None => from.to_bare() == self.own.to_bare(),
+        }
+    }
+
+    fn route_stanza(&mut self, frame: &Frame) -> ClientRoute {
+        let Some(to) = frame.to() else {
+            return self.route_undirected(frame);
+        };
+        if contains(&self.asked, &to) || contains(&self.carried, &to) {
+            return ClientRoute::Hub;
+        }
+        if !asks_to_join(frame) {
+            return ClientRoute::Direct;
+        }
+        match RoomAddress::parse(&to) {
+            Some(RoomAddress {
+                room,
+                nick: Some(_),
+            }) => {
+                if self.asked.len() >= ROOMS_PER_SESSION {
+                    return ClientRoute::Answer(stanza::error_reply(
+                        frame,
+                        &stanza::StanzaError::RESOURCE_CONSTRAINT,
+                    ));
+                }
+                self.asked.insert(room.to_string());
+                ClientRoute::Hub
+            }
+            // XEP-0045 7.2.1: without a nick it is no join; the server says so itself.
+            Some(RoomAddress { nick: None, .. }) | None => ClientRoute::Direct,
+        }
+    }
+
+    fn route_undirected(&self, frame: &Frame) -> ClientRoute {
+        match frame.kind() {
+            Kind::Presence
+                if frame.stanza_type().as_deref() == Some("unavailable")
+                    && !(self.asked.is_empty() && self.carried.is_empty()) =>
+            {
+                ClientRoute::Withhold
+            }
+            // A second resource on the same stream would make stanzas whose `to` the proxy takes
+            // for somebody else's (RFC 6120 7.1 leaves it to the server to allow only one).
+            Kind::Iq
+                if frame.stanza_type().as_deref() == Some("set")
+                    && frame.root().child("bind", ns::BIND).is_some() =>
+            {
+                ClientRoute::Answer(stanza::error_reply(
+                    frame,
+                    &stanza::StanzaError::NOT_ALLOWED,
+                ))
+            }
+            Kind::Message
+            | Kind::Presence
+            | Kind::Iq
+            | Kind::StreamError
+            | Kind::StreamFeatures
+            | Kind::Nonza => ClientRoute::Direct,
+        }
+    }
+
+    fn route_nonza(&mut self, frame: &Frame) -> ClientRoute {
+        match (frame.ns(), frame.name()) {
+            // XEP-0198 counts stanzas of one stream; the proxy adds and takes out some, so the
+            // server's counters must never meet the client's.
+            (ns::SM, "enable" | "resume") => ClientRoute::Answer(stanza::sm_failed()),
+            (ns::SM, _) => ClientRoute::Refuse(
+                StreamErrorCondition::UnsupportedStanzaType,
+                "stream management is not enabled",
+            ),
+            (ns::COMPRESS, _) => ClientRoute::Answer(stanza::compression_failed()),
+            (ns::CSI, state) => {
+                if self.carries() {
+                    return ClientRoute::Consumed;
+                }
+                self.server_thinks_inactive = state == "inactive";
+                ClientRoute::Direct
+            }
+            _ => ClientRoute::Direct,
+        }
+    }
+}
+
+/// XEP-0045 7.2.1: a presence to an occupant JID with the muc element asks to enter.
+pub(crate) fn asks_to_join(frame: &Frame) -> bool {
+    frame.kind() == Kind::Presence && frame.stanza_type().is_none() && muc_element(frame).is_some()
+}
+
+/// The `<x xmlns='http://jabber.org/protocol/muc'/>` of a presence.
+pub(crate) fn muc_element(frame: &Frame) -> Option<Element<'_>> {
+    frame.root().child("x", ns::MUC)
+}
+
+fn contains(rooms: &HashSet<String>, address: &str) -> bool {
+    if rooms.is_empty() {
+        return false;
+    }
+    let bare = bare_part(address);
+    rooms.contains(bare) || normal_bare(bare).is_some_and(|normal| rooms.contains(&*normal))
+}

@@ -1,0 +1,154 @@
+//! Races around a hand-over that went wrong once: each a story of its own.
+
+use std::time::Duration;
+
+use crate::dialect::{EJABBERD, PROSODY, SPARSE};
+use crate::world::{TEA, World};
+
+fn two_of(dialect: crate::dialect::Dialect) -> (World, u64, u64) {
+    let mut w = World::of(dialect);
+    w.other_joins("bob", TEA);
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    w.joined(a, "alice");
+    w.joined(b, "alice");
+    w.seen_by_other("bob");
+    (w, a, b)
+}
+
+fn show(w: &mut World, show: &str) {
+    w.other(
+        "bob",
+        &format!("<presence to='tea@rooms.test/bob'><show>{show}</show></presence>"),
+    );
+}
+
+/// ```text
+///   old  ── away ── chat ── away ──┤
+///   next              [join] away ── chat …
+/// ```
+/// The next carrier's first "away" is the old one's second, and its "chat" is new; taken for the
+/// old one's, bob stayed away for the sessions.
+#[test]
+fn presences_that_look_alike() {
+    let (mut w, a, b) = two_of(PROSODY);
+    let (old, new) = (w.up(a), w.up(b));
+    w.cut(a);
+    show(&mut w, "away");
+    show(&mut w, "chat");
+    w.all_up(new);
+    show(&mut w, "away");
+    w.all_down(old);
+    w.all_down(new);
+    w.all_up(old);
+    w.all_down(old);
+    show(&mut w, "chat");
+    w.run();
+    assert_eq!(w.seen(b).last().unwrap(), "presence bob chat");
+    w.join(b, TEA, "alice");
+    assert_eq!(w.seen(b)[0], "presence bob chat");
+}
+
+/// The uplink breaks after the next carrier is in, but before all of what came before its join
+/// has been read: that was taken for a clean end, and the messages between were lost.
+#[test]
+fn the_old_uplink_breaks_before_its_mark() {
+    for dialect in [PROSODY, EJABBERD] {
+        let (mut w, a, b) = two_of(dialect);
+        let (old, new) = (w.up(a), w.up(b));
+        w.cut(a);
+        w.other_says("bob", TEA, "one");
+        w.all_up(new);
+        w.all_down(new);
+        w.other_says("bob", TEA, "two");
+        w.lose(old);
+        w.run();
+        assert_eq!(w.seen(b), ["past bob: one", "message bob: two"]);
+    }
+}
+
+/// A leave and a join on one uplink: the answers of the stay that is over once passed for those of
+/// the new one, and the account's "unavailable" for a kick.
+#[test]
+fn a_join_behind_a_leave_on_one_uplink() {
+    let mut w = World::new();
+    w.other_joins("bob", TEA);
+    let a = w.bind("phone");
+    w.join(a, TEA, "alice");
+    w.unavailable(a);
+    w.join(a, TEA, "alice");
+    w.run();
+    assert_eq!(
+        w.seen(a),
+        ["presence bob", "presence alice 110", "subject room: "]
+    );
+    w.say(a, TEA, "1", "hi");
+    w.run();
+    assert_eq!(w.seen(a), ["message alice: hi"]);
+}
+
+/// The old carrier's room was destroyed, and nobody saw it: the next one's join has made a new
+/// room of that name, and what was said in the old one is nobody's business there.
+#[test]
+fn a_room_that_is_another_one_by_now() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.other_says("bob", TEA, "old");
+    w.run();
+    w.seen(b);
+    w.service.destroy(TEA);
+    let up = w.up(a);
+    w.sort_out();
+    w.lose(up);
+    w.run();
+    assert!(w.seen(b).contains(&"gone bob".to_owned()));
+    let c = w.bind("third");
+    w.join(c, TEA, "alice");
+    assert_eq!(w.seen(c), ["presence alice 110", "subject room: "]);
+}
+
+/// A service that tells no subject kept a hand-over waiting for 30 seconds, and then every session
+/// was told that the room was lost.
+#[test]
+fn no_subject_in_a_silent_room() {
+    let (mut w, a, b) = two_of(SPARSE);
+    w.cut(a);
+    w.run();
+    w.wait(Duration::from_secs(11));
+    w.run();
+    assert!(!w.uplinks[&w.up(a)].open);
+    w.wait(Duration::from_secs(60));
+    assert!(w.seen(b).is_empty());
+    w.other_says("bob", TEA, "hi");
+    w.run();
+    assert_eq!(w.seen(b), ["message bob: hi"]);
+}
+
+/// The carrier goes, comes back under another resource at once, and goes again.
+#[test]
+fn a_carrier_that_flaps() {
+    let (mut w, mut a, b) = two_of(EJABBERD);
+    for n in 0..20 {
+        w.cut(a);
+        if n % 3 == 0 {
+            w.run();
+        }
+        a = w.bind(&format!("phone{n}"));
+        w.join(a, TEA, "alice");
+        w.other_says("bob", TEA, &format!("m{n}"));
+        w.unavailable(b);
+        if n % 2 == 0 {
+            w.run();
+        }
+        w.run();
+        w.join(b, TEA, "alice");
+    }
+    w.run();
+    let told = w.seen_by_other("bob");
+    assert!(
+        told.iter().all(|line| !line.starts_with("gone")),
+        "{told:?}"
+    );
+    w.seen(b);
+    w.other_says("bob", TEA, "end");
+    w.run();
+    assert_eq!(w.seen(b), ["message bob: end"]);
+}

@@ -1,0 +1,177 @@
+//! Behaviours 50, 52, 53 and 55: requests.
+
+use std::time::Duration;
+
+use crate::dialect::PROSODY;
+use crate::world::{TEA, World};
+
+fn two() -> (World, u64, u64) {
+    let mut w = World::of(PROSODY);
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    w.joined(a, "alice");
+    w.joined(b, "alice");
+    w.other_joins("bob", TEA);
+    w.run();
+    w.raw(a);
+    w.raw(b);
+    w.seen_by_other("bob");
+    (w, a, b)
+}
+
+fn ask_bob(w: &mut World, id: u64) {
+    w.send(
+        id,
+        "<iq type='get' to='tea@rooms.test/bob' id='1'><query xmlns='jabber:iq:version'/></iq>",
+    );
+}
+
+/// The ids of the requests bob has been sent.
+fn asked_of_bob(w: &mut World) -> Vec<String> {
+    let seen = w.seen_by_other("bob");
+    seen.iter()
+        .map(|line| line.split(' ').nth(2).unwrap().to_owned())
+        .collect()
+}
+
+fn bob_answers(w: &mut World, id: &str) {
+    w.other(
+        "bob",
+        &format!("<iq type='result' to='tea@rooms.test/alice' id='{id}'/>"),
+    );
+}
+
+#[test]
+fn b50_a_moderators_request_works_from_every_session() {
+    let (mut w, a, b) = two();
+    w.send(b, "<iq type='set' to='tea@rooms.test' id='k'><query xmlns='http://jabber.org/protocol/muc#admin'><item nick='bob' role='none'/></query></iq>");
+    w.run();
+    assert_eq!(w.seen(b), ["gone bob 307", "iq result k room"]);
+    assert_eq!(w.seen(a), ["gone bob 307"]);
+}
+
+#[test]
+fn b52_equal_ids_do_not_mix() {
+    let (mut w, a, b) = two();
+    ask_bob(&mut w, a);
+    ask_bob(&mut w, b);
+    w.run();
+    let ids = asked_of_bob(&mut w);
+    assert_eq!(ids.len(), 2);
+    bob_answers(&mut w, &ids[1]);
+    w.run();
+    assert!(w.seen(a).is_empty());
+    assert_eq!(w.seen(b), ["iq result 1 bob"]);
+    bob_answers(&mut w, &ids[0]);
+    bob_answers(&mut w, &ids[0]);
+    w.run();
+    assert_eq!(w.seen(a), ["iq result 1 bob"]);
+    assert!(w.seen(b).is_empty());
+}
+
+#[test]
+fn b52_an_answer_that_does_not_come() {
+    let (mut w, a, b) = two();
+    ask_bob(&mut w, b);
+    w.run();
+    w.wait(Duration::from_secs(121));
+    assert_eq!(w.seen(b), ["error iq 1 remote-server-timeout"]);
+    let ids = asked_of_bob(&mut w);
+    bob_answers(&mut w, &ids[0]);
+    w.run();
+    // Late: to the stream it was asked on, as with the server alone; it means nothing there.
+    assert!(w.seen(b).is_empty());
+    w.seen(a);
+    ask_bob(&mut w, b);
+    let up = w.up(a);
+    w.lose(up);
+    assert_eq!(w.seen(b), ["error iq 1 remote-server-timeout"]);
+}
+
+#[test]
+fn b52_what_waits_for_an_answer_is_bounded() {
+    let (mut w, a, b) = two();
+    for _ in 0..1_100 {
+        ask_bob(&mut w, b);
+    }
+    assert_eq!(w.seen(b).len(), 1_100 - 1_024);
+    w.run();
+    w.wait(Duration::from_secs(121));
+    assert_eq!(w.seen(b).len(), 1_024);
+    assert!(w.seen(a).is_empty());
+}
+
+#[test]
+fn b53_a_request_to_the_account_is_answered_by_one_session() {
+    let (mut w, a, b) = two();
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    let first = w.seen(a);
+    assert_eq!(first.len() + w.seen(b).len(), 1);
+    let id = first[0].split(' ').nth(2).unwrap().to_owned();
+    // The one that was asked goes, and another is asked; only that one's answer counts.
+    w.leave(a, TEA, "alice");
+    assert_eq!(w.seen(b), [format!("iq get {id} bob")]);
+    let answer = format!("<iq type='result' to='tea@rooms.test/bob' id='{id}'/>");
+    w.send(a, &answer);
+    w.send(b, &answer);
+    w.send(b, &answer);
+    w.run();
+    assert_eq!(w.seen_by_other("bob"), ["iq result v alice"]);
+}
+
+#[test]
+fn b53_with_nobody_attached_the_proxy_refuses() {
+    let (mut w, a, b) = two();
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    let idle = w.bind("idle");
+    w.cut(a);
+    w.cut(b);
+    w.run();
+    assert_eq!(w.seen_by_other("bob"), ["error iq v service-unavailable"]);
+    assert!(w.seen(idle).is_empty());
+}
+
+#[test]
+fn b55_what_the_room_answers_is_the_askers_alone() {
+    let (mut w, a, b) = two();
+    for id in [a, b] {
+        w.send(
+            id,
+            "<iq type='set' to='tea@rooms.test' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>",
+        );
+    }
+    w.run();
+    for id in [a, b] {
+        assert_eq!(
+            w.seen(id),
+            [
+                "private room: result",
+                "private room: result",
+                "iq result q room"
+            ]
+        );
+    }
+}
+
+/// A request that waited for a hand-over in vain was once refused under the proxy's own id.
+#[test]
+fn b52_a_request_that_waits_for_a_hand_over_in_vain() {
+    let (mut w, a, b) = two();
+    let up = w.up(a);
+    w.service.dead.insert(TEA.into());
+    w.lose(up);
+    ask_bob(&mut w, b);
+    w.run();
+    w.wait(Duration::from_secs(31));
+    assert_eq!(
+        w.seen(b),
+        ["error iq 1 remote-server-timeout", "gone alice 110 333"]
+    );
+}

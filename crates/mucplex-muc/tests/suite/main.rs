@@ -1,0 +1,30 @@
+//! The multiplexer in virtual time: a simulated room service on one side, sessions on the other.
+//!
+//! Tests are named after the numbers of `behaviours.md`.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test stops where something is not as it should be"
+)]
+
+mod dialect;
+mod handover;
+mod handover_races;
+mod history;
+mod iq;
+mod join;
+mod leave;
+mod message;
+mod model;
+mod never;
+mod presence;
+mod routes;
+mod scribe;
+mod script;
+mod service;
+mod traffic;
+mod world;

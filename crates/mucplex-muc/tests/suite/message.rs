@@ -1,0 +1,204 @@
+//! Behaviours 20 to 29: messages.
+
+use crate::dialect::{self, EJABBERD, PROSODY};
+use crate::world::{TEA, World};
+
+fn two() -> (World, u64, u64) {
+    two_of(PROSODY)
+}
+
+fn two_of(dialect: dialect::Dialect) -> (World, u64, u64) {
+    let mut w = World::of(dialect);
+    w.other_joins("bob", TEA);
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    w.joined(a, "alice");
+    w.joined(b, "alice");
+    w.seen_by_other("bob");
+    (w, a, b)
+}
+
+#[test]
+fn b20_a_message_is_reflected_once_to_each_session() {
+    for dialect in dialect::ALL {
+        let (mut w, a, b) = two_of(dialect);
+        w.say(b, TEA, "7", "hi");
+        w.run();
+        assert_eq!(w.sent(w.up(a)).len() + w.sent(w.up(b)).len(), 1);
+        let (first, second) = (w.raw(a), w.raw(b));
+        assert_eq!(first.len(), 1);
+        assert!(first[0].contains("id='7'"));
+        assert_eq!(first[0].replace("/phone", "/desk"), second[0]);
+        assert_eq!(w.seen_by_other("bob"), ["message alice: hi"]);
+    }
+}
+
+#[test]
+fn b21_anothers_message_comes_once_and_is_shared() {
+    let (mut w, a, b) = two();
+    let before = w.uplinks[&w.up(b)].down.len();
+    w.other_says("bob", TEA, "hi");
+    assert_eq!(w.uplinks[&w.up(b)].down.len(), before);
+    w.run();
+    assert_eq!(w.seen(a), ["message bob: hi"]);
+    assert_eq!(w.seen(b), ["message bob: hi"]);
+}
+
+#[test]
+fn b22_messages_without_a_body_fan_out_alike() {
+    let (mut w, a, b) = two();
+    for payload in [
+        "<composing xmlns='http://jabber.org/protocol/chatstates'/>",
+        "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
+    ] {
+        w.other(
+            "bob",
+            &format!("<message to='{TEA}' type='groupchat'>{payload}</message>"),
+        );
+    }
+    w.run();
+    assert_eq!(
+        w.seen(a),
+        ["message bob: composing", "message bob: reactions"]
+    );
+    assert_eq!(
+        w.seen(b),
+        ["message bob: composing", "message bob: reactions"]
+    );
+}
+
+#[test]
+fn b23_all_see_messages_and_presences_in_the_rooms_order() {
+    let (mut w, a, b) = two();
+    w.other_says("bob", TEA, "1");
+    w.other(
+        "bob",
+        "<presence to='tea@rooms.test/bob'><show>away</show></presence>",
+    );
+    w.other_joins("carol", TEA);
+    w.other_says("carol", TEA, "2");
+    w.run();
+    let expected = [
+        "message bob: 1",
+        "presence bob away",
+        "presence carol",
+        "message carol: 2",
+    ];
+    assert_eq!(w.seen(a), expected);
+    assert_eq!(w.seen(b), expected);
+}
+
+#[test]
+fn b24_an_error_finds_its_sender() {
+    let (mut w, a, b) = two();
+    // Both with one id: the first answer is the first one's.
+    w.say(a, TEA, "1", "x");
+    w.say(b, TEA, "1", "y");
+    let up = w.up(a);
+    w.uplinks.get_mut(&up).unwrap().up.clear();
+    let error = "<message type='error' from='tea@rooms.test' to='alice@test/phone' id='1'><error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>";
+    w.service
+        .out
+        .push(("alice@test/phone".into(), error.into()));
+    w.run();
+    assert_eq!(w.seen(a), ["error message 1 forbidden"]);
+    assert!(w.seen(b).is_empty());
+    w.service
+        .out
+        .push(("alice@test/phone".into(), error.into()));
+    w.run();
+    assert!(w.seen(a).is_empty());
+    assert_eq!(w.seen(b), ["error message 1 forbidden"]);
+}
+
+#[test]
+fn b26_a_session_that_has_not_joined_cannot_speak() {
+    let (mut w, a, _) = two();
+    let c = w.bind("third");
+    w.say(c, TEA, "1", "x");
+    w.run();
+    assert_eq!(w.seen(c), ["error message 1 not-acceptable"]);
+    w.leave(a, TEA, "alice");
+    w.seen(a);
+    w.say(a, TEA, "2", "x");
+    w.run();
+    assert_eq!(w.seen(a), ["error message 2 not-acceptable"]);
+    assert!(w.seen_by_other("bob").is_empty());
+}
+
+#[test]
+fn b27_a_private_message_reaches_each_session_once() {
+    for dialect in dialect::ALL {
+        let (mut w, a, b) = two_of(dialect);
+        w.other(
+            "bob",
+            "<message to='tea@rooms.test/alice' type='chat'><body>psst</body></message>",
+        );
+        w.run();
+        assert_eq!(w.seen(a), ["private bob: psst"]);
+        let raw = w.raw(b);
+        assert_eq!(raw.len(), 1);
+        assert!(raw[0].contains("<x xmlns='http://jabber.org/protocol/muc#user'/>"));
+    }
+}
+
+#[test]
+fn b28_a_private_message_goes_out_once_without_an_echo() {
+    let (mut w, a, b) = two();
+    w.send(
+        b,
+        "<message to='tea@rooms.test/bob' type='chat' id='p'><body>psst</body></message>",
+    );
+    w.run();
+    assert_eq!(w.seen_by_other("bob"), ["private alice: psst"]);
+    assert!(w.seen(a).is_empty() && w.seen(b).is_empty());
+}
+
+#[test]
+fn b29_a_private_message_to_nobody() {
+    let (mut w, a, b) = two();
+    w.send(
+        b,
+        "<message to='tea@rooms.test/ghost' type='chat' id='p'><body>psst</body></message>",
+    );
+    w.run();
+    assert_eq!(w.seen(b), ["error message p item-not-found"]);
+    assert!(w.seen(a).is_empty());
+}
+
+#[test]
+fn b58_an_error_of_a_session_never_reaches_the_room() {
+    let (mut w, a, b) = two();
+    w.send(a, "<message to='tea@rooms.test' type='error' id='e'/>");
+    w.send(b, "<presence to='tea@rooms.test/bob' type='error'/>");
+    w.send(b, "<iq to='tea@rooms.test/bob' type='error' id='e'/>");
+    w.run();
+    assert!(w.sent(w.up(a)).is_empty() && w.sent(w.up(b)).is_empty());
+}
+
+#[test]
+fn b70_a_message_crosses_uplinks_without_its_sender_and_with_its_language() {
+    let mut w = World::of(EJABBERD);
+    let a = w.bind_as(crate::world::ALICE, "phone", Some("de"));
+    let b = w.bind_as(crate::world::ALICE, "desk", Some("fr"));
+    w.joined(a, "alice");
+    w.joined(b, "alice");
+    w.send(b, "<message from='alice@test/desk' to='tea@rooms.test' type='groupchat'><body>salut</body></message>");
+    w.send(
+        b,
+        "<message xml:lang='en' to='tea@rooms.test' type='groupchat'><body>hi</body></message>",
+    );
+    w.send(a, "<message from='alice@test/phone' to='tea@rooms.test' type='groupchat'><body>hallo</body></message>");
+    let sent = w.sent(w.up(a));
+    assert_eq!(
+        sent[0],
+        "<message xml:lang='fr' to='tea@rooms.test' type='groupchat'><body>salut</body></message>"
+    );
+    assert_eq!(
+        sent[1],
+        "<message xml:lang='en' to='tea@rooms.test' type='groupchat'><body>hi</body></message>"
+    );
+    assert_eq!(
+        sent[2],
+        "<message from='alice@test/phone' to='tea@rooms.test' type='groupchat'><body>hallo</body></message>"
+    );
+}

@@ -1,0 +1,544 @@
+//! Accounts behind the proxy as a shell drives them, a room service, and people past the proxy.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use jid::{BareJid, FullJid};
+use mucplex_muc::{
+    AccountJid, ClientRoute, Hub, Input, Now, Output, Policy, Routes, ServerRoute, SessionId,
+    UplinkId,
+};
+
+use crate::dialect::{Dialect, PROSODY};
+use crate::scribe;
+use crate::service::{MUC, Service, bare, parse};
+
+pub(crate) const TEA: &str = "tea@rooms.test";
+pub(crate) const ALICE: &str = "alice@test";
+/// On an uplink's way up: the stream ends here.
+const END: &str = "end of stream";
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) jid: String,
+    pub(crate) uplink: u64,
+    /// What it has been sent since it was last asked.
+    pub(crate) inbox: Vec<String>,
+    /// Everything it has been sent.
+    pub(crate) all: Vec<String>,
+    pub(crate) owned: usize,
+    pub(crate) alive: bool,
+    /// Undirected unavailable, and what came behind it, until the release.
+    withheld: Option<VecDeque<String>>,
+    pub(crate) refused: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    pub(crate) jid: String,
+    pub(crate) account: String,
+    session: Option<u64>,
+    pub(crate) routes: Routes,
+    pub(crate) up: VecDeque<String>,
+    pub(crate) down: VecDeque<String>,
+    pub(crate) open: bool,
+    /// The server knows no more of it.
+    over: bool,
+    pub(crate) sent: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) hubs: BTreeMap<String, Hub>,
+    pub(crate) service: Service,
+    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) uplinks: BTreeMap<u64, Uplink>,
+    /// What people past the proxy have been sent.
+    pub(crate) outside: BTreeMap<String, Vec<String>>,
+    start: Instant,
+    wall: SystemTime,
+    pub(crate) elapsed: Duration,
+    policy: Policy,
+    next: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::of(PROSODY)
+    }
+
+    pub(crate) fn of(dialect: Dialect) -> Self {
+        Self::with(dialect, Duration::from_secs(3600))
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an instant to count from; it never counts on"
+    )]
+    pub(crate) fn with(dialect: Dialect, stay: Duration) -> Self {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        Self {
+            hubs: BTreeMap::new(),
+            service: Service::new(dialect, wall),
+            sessions: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+            outside: BTreeMap::new(),
+            start: Instant::now(),
+            wall,
+            elapsed: Duration::ZERO,
+            policy: Policy {
+                stay,
+                history: Duration::from_secs(30 * 86_400),
+            },
+            next: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            instant: self.start + self.elapsed,
+            wall: self.wall + self.elapsed,
+        }
+    }
+
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.wall + self.elapsed
+    }
+
+    /// A session of alice's binds.
+    pub(crate) fn bind(&mut self, resource: &str) -> u64 {
+        self.bind_as(ALICE, resource, None)
+    }
+
+    pub(crate) fn bind_as(&mut self, account: &str, resource: &str, lang: Option<&str>) -> u64 {
+        self.next += 1;
+        let id = self.next;
+        let uplink = id + 1000;
+        let full = format!("{account}/{resource}");
+        let jid: FullJid = full.parse().unwrap();
+        self.uplinks.insert(
+            uplink,
+            Uplink {
+                jid: full.clone(),
+                account: account.to_owned(),
+                session: Some(id),
+                routes: Routes::new(jid.clone()),
+                up: VecDeque::new(),
+                down: VecDeque::new(),
+                open: true,
+                over: false,
+                sent: Vec::new(),
+            },
+        );
+        self.sessions.insert(
+            id,
+            Session {
+                jid: full,
+                uplink,
+                inbox: Vec::new(),
+                all: Vec::new(),
+                owned: 0,
+                alive: true,
+                withheld: None,
+                refused: false,
+            },
+        );
+        let policy = self.policy.clone();
+        self.hubs.entry(account.to_owned()).or_insert_with(|| {
+            let bare: BareJid = account.parse().unwrap();
+            Hub::new(AccountJid(bare), policy)
+        });
+        let input = Input::SessionBound {
+            session: SessionId(id),
+            uplink: UplinkId(uplink),
+            jid,
+            client_lang: lang.map(str::to_owned),
+        };
+        self.input(account, input);
+        id
+    }
+
+    /// One input of a hub, and all that comes of it.
+    fn input(&mut self, account: &str, input: Input) {
+        let now = self.now();
+        self.service.now = now.wall;
+        let hub = self.hubs.get_mut(account).unwrap();
+        hub.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = hub.poll_output() {
+            outputs.push(output);
+        }
+        for output in outputs {
+            self.output(account, output);
+        }
+    }
+
+    fn output(&mut self, account: &str, output: Output) {
+        match output {
+            Output::ToClient {
+                session,
+                stanza,
+                owned,
+            } => {
+                let bytes = stanza.to_bytes();
+                let xml = String::from_utf8(bytes.to_vec()).unwrap();
+                self.deliver(session.0, xml);
+                if let Some(session) = self.sessions.get_mut(&session.0) {
+                    session.owned += owned;
+                }
+            }
+            Output::ToServer { uplink, stanza } => {
+                let xml = String::from_utf8(stanza.to_bytes().to_vec()).unwrap();
+                self.check_upstream(account, uplink.0, &xml);
+                self.push_up(uplink.0, xml);
+            }
+            Output::Carry { uplink, room } => {
+                let known = self.uplinks.get_mut(&uplink.0).unwrap();
+                assert!(known.open, "a closed uplink is to carry {room}");
+                if let Some(bytes) = known.routes.carry(&room) {
+                    known
+                        .up
+                        .push_back(String::from_utf8(bytes.to_vec()).unwrap());
+                }
+            }
+            Output::Release { uplink } => self.release(uplink.0),
+            Output::EndSession { session, .. } => {
+                self.sessions.get_mut(&session.0).unwrap().alive = false;
+            }
+        }
+    }
+
+    fn check_upstream(&self, account: &str, uplink: u64, xml: &str) {
+        let uplink = &self.uplinks[&uplink];
+        assert!(uplink.open, "to a closed uplink: {xml}");
+        assert_eq!(uplink.account, account, "on a foreign uplink: {xml}");
+        if let Some(from) = parse(xml).from() {
+            assert_eq!(bare(&from), account, "{xml}");
+            assert!(
+                !from.contains('/') || *from == uplink.jid,
+                "in another session's name: {xml}"
+            );
+        }
+    }
+
+    fn deliver(&mut self, id: u64, xml: String) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        if !session.alive {
+            return;
+        }
+        let frame = parse(&xml);
+        if let Some(to) = frame.to() {
+            assert_eq!(*to, session.jid, "addressed to somebody else: {xml}");
+        }
+        for other in self.sessions.values() {
+            let shows = xml.contains(&format!("'{}'", other.jid));
+            assert!(
+                !shows || other.jid == session.jid || bare(&other.jid) != bare(&session.jid),
+                "{} sees {}: {xml}",
+                session.jid,
+                other.jid
+            );
+        }
+        let session = self.sessions.get_mut(&id).unwrap();
+        session.inbox.push(xml.clone());
+        session.all.push(xml);
+    }
+
+    fn push_up(&mut self, uplink: u64, xml: String) {
+        let uplink = self.uplinks.get_mut(&uplink).unwrap();
+        uplink.sent.push(xml.clone());
+        uplink.up.push_back(xml);
+    }
+
+    fn release(&mut self, id: u64) {
+        let uplink = self.uplinks.get_mut(&id).unwrap();
+        let session = uplink.session.filter(|id| self.sessions[id].alive);
+        match session {
+            Some(session) => {
+                let session = self.sessions.get_mut(&session).unwrap();
+                let mut held = session.withheld.take().unwrap_or_default();
+                if let Some(first) = held.pop_front() {
+                    self.push_up(id, first);
+                }
+                let id = self.uplinks[&id].session.unwrap();
+                for xml in held {
+                    self.send(id, &xml);
+                }
+            }
+            None => {
+                uplink.open = false;
+                uplink.up.push_back(END.to_owned());
+            }
+        }
+    }
+
+    /// A client sends a stanza.
+    pub(crate) fn send(&mut self, id: u64, xml: &str) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        if !session.alive {
+            return;
+        }
+        if let Some(held) = &mut session.withheld {
+            held.push_back(xml.to_owned());
+            return;
+        }
+        let uplink = session.uplink;
+        let account = bare(&session.jid).to_owned();
+        let frame = parse(xml);
+        match self
+            .uplinks
+            .get_mut(&uplink)
+            .unwrap()
+            .routes
+            .from_client(&frame)
+        {
+            ClientRoute::Direct => self.push_up(uplink, xml.to_owned()),
+            ClientRoute::Hub => {
+                let session = SessionId(id);
+                self.input(&account, Input::FromClient { session, frame });
+            }
+            ClientRoute::Withhold => {
+                session.withheld = Some(VecDeque::from([xml.to_owned()]));
+                let session = SessionId(id);
+                self.input(&account, Input::SessionUnavailable { session });
+            }
+            ClientRoute::Answer(bytes) => {
+                let xml = String::from_utf8(bytes.to_vec()).unwrap();
+                session.inbox.push(xml);
+            }
+            ClientRoute::Consumed => {}
+            ClientRoute::Refuse(..) => session.refused = true,
+        }
+    }
+
+    /// The client is gone: closed its stream, or was cut.
+    pub(crate) fn cut(&mut self, id: u64) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        if !std::mem::take(&mut session.alive) {
+            return;
+        }
+        session.withheld = None;
+        let account = bare(&session.jid).to_owned();
+        let session = SessionId(id);
+        self.input(&account, Input::SessionEnded { session });
+    }
+
+    /// The uplink breaks, and with it what was on its way. The server notices in its own time.
+    pub(crate) fn lose(&mut self, id: u64) {
+        let uplink = self.uplinks.get_mut(&id).unwrap();
+        if !std::mem::take(&mut uplink.open) {
+            return;
+        }
+        uplink.up = VecDeque::from([END.to_owned()]);
+        uplink.down.clear();
+        let account = uplink.account.clone();
+        if let Some(session) = uplink.session {
+            self.sessions.get_mut(&session).unwrap().alive = false;
+        }
+        let uplink = UplinkId(id);
+        self.input(&account, Input::UplinkLost { uplink });
+    }
+
+    /// One stanza of an uplink reaches the server.
+    pub(crate) fn step_up(&mut self, id: u64) -> bool {
+        let Some(xml) = self.uplinks.get_mut(&id).and_then(|it| it.up.pop_front()) else {
+            return false;
+        };
+        let jid = self.uplinks[&id].jid.clone();
+        self.service.now = self.wall();
+        if xml == END {
+            self.service.stream_ends(&jid);
+            self.uplinks.get_mut(&id).unwrap().over = true;
+        } else {
+            self.service.handle(&jid, &xml);
+        }
+        self.sort_out();
+        true
+    }
+
+    /// One stanza of the server reaches the proxy.
+    pub(crate) fn step_down(&mut self, id: u64) -> bool {
+        let Some(uplink) = self.uplinks.get_mut(&id) else {
+            return false;
+        };
+        let Some(xml) = uplink.down.pop_front() else {
+            return false;
+        };
+        if !uplink.open {
+            return true;
+        }
+        let frame = parse(&xml);
+        let account = uplink.account.clone();
+        match uplink.routes.from_server(&frame) {
+            ServerRoute::Direct => {
+                if let Some(session) = uplink.session {
+                    self.deliver(session, xml);
+                }
+            }
+            ServerRoute::Hub => {
+                let uplink = UplinkId(id);
+                self.input(&account, Input::FromServer { uplink, frame });
+            }
+        }
+        true
+    }
+
+    /// What the service has sent goes onto the uplinks, or to people past the proxy.
+    pub(crate) fn sort_out(&mut self) {
+        for (to, xml) in std::mem::take(&mut self.service.out) {
+            let uplink = self
+                .uplinks
+                .values_mut()
+                .find(|it| it.jid == to && !it.over);
+            match uplink {
+                Some(uplink) => uplink.down.push_back(xml),
+                None => self.outside.entry(to).or_default().push(xml),
+            }
+        }
+    }
+
+    /// Delivers everything, in turns.
+    pub(crate) fn run(&mut self) {
+        self.sort_out();
+        loop {
+            let mut moved = false;
+            let ids: Vec<u64> = self.uplinks.keys().copied().collect();
+            for id in ids {
+                moved |= self.step_up(id);
+                moved |= self.step_down(id);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// All that is on its way up on one uplink reaches the server.
+    pub(crate) fn all_up(&mut self, uplink: u64) {
+        while self.step_up(uplink) {}
+    }
+
+    pub(crate) fn all_down(&mut self, uplink: u64) {
+        while self.step_down(uplink) {}
+    }
+
+    /// Time passes; nothing is delivered.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let end = self.elapsed + time;
+        loop {
+            let due = self
+                .hubs
+                .iter()
+                .filter_map(|(account, hub)| Some((hub.next_timeout()?, account.clone())))
+                .min();
+            match due {
+                Some((at, account)) if at <= self.start + end => {
+                    let before = self.elapsed;
+                    self.elapsed = before.max(at - self.start);
+                    self.input(&account, Input::Timeout);
+                    let next = self.hubs[&account].next_timeout();
+                    assert!(
+                        next.is_none_or(|next| next > at),
+                        "a timeout that stays due"
+                    );
+                }
+                _ => break,
+            }
+        }
+        self.elapsed = end;
+        self.service.now = self.wall();
+    }
+
+    pub(crate) fn join(&mut self, id: u64, room: &str, nick: &str) {
+        self.join_with(id, room, nick, "");
+    }
+
+    /// `asks`: what stands in the muc element.
+    pub(crate) fn join_with(&mut self, id: u64, room: &str, nick: &str, asks: &str) {
+        let xml = format!(
+            "<presence to='{room}/{nick}' id='join'><x xmlns='{MUC}'>{asks}</x></presence>"
+        );
+        self.send(id, &xml);
+    }
+
+    /// Joins, and forgets what came of it.
+    pub(crate) fn joined(&mut self, id: u64, nick: &str) {
+        self.join(id, TEA, nick);
+        self.run();
+        self.wait(Duration::from_secs(11));
+        self.sessions.get_mut(&id).unwrap().inbox.clear();
+        self.uplinks
+            .get_mut(&self.sessions[&id].uplink)
+            .unwrap()
+            .sent
+            .clear();
+    }
+
+    pub(crate) fn say(&mut self, id: u64, room: &str, mid: &str, body: &str) {
+        self.send(
+            id,
+            &format!(
+                "<message to='{room}' type='groupchat' id='{mid}'><body>{body}</body></message>"
+            ),
+        );
+    }
+
+    pub(crate) fn leave(&mut self, id: u64, room: &str, nick: &str) {
+        self.send(id, &format!("<presence to='{room}/{nick}' type='unavailable' id='leave'><status>bye</status></presence>"));
+    }
+
+    pub(crate) fn unavailable(&mut self, id: u64) {
+        self.send(id, "<presence type='unavailable'/>");
+    }
+
+    /// Somebody past the proxy sends a stanza; `who/pc` is the stream.
+    pub(crate) fn other(&mut self, who: &str, xml: &str) {
+        self.service.now = self.wall();
+        self.service.handle(&format!("{who}@test/pc"), xml);
+        self.sort_out();
+    }
+
+    pub(crate) fn other_joins(&mut self, who: &str, room: &str) {
+        self.other(who, &format!("<presence to='{room}/{who}'><x xmlns='{MUC}'><history maxstanzas='0'/></x></presence>"));
+    }
+
+    pub(crate) fn other_says(&mut self, who: &str, room: &str, body: &str) {
+        self.other(who, &format!("<message to='{room}' type='groupchat' id='{who}-{body}'><body>{body}</body></message>"));
+    }
+
+    /// What a session has been sent since the last time.
+    pub(crate) fn seen(&mut self, id: u64) -> Vec<String> {
+        scribe::lines(&self.raw(id))
+    }
+
+    pub(crate) fn raw(&mut self, id: u64) -> Vec<String> {
+        std::mem::take(&mut self.sessions.get_mut(&id).unwrap().inbox)
+    }
+
+    pub(crate) fn seen_by_other(&mut self, who: &str) -> Vec<String> {
+        let stanzas = self.outside.remove(&format!("{who}@test/pc"));
+        scribe::lines(&stanzas.unwrap_or_default())
+    }
+
+    /// What has gone to the server on an uplink since the last time.
+    pub(crate) fn sent(&mut self, uplink: u64) -> Vec<String> {
+        std::mem::take(&mut self.uplinks.get_mut(&uplink).unwrap().sent)
+    }
+
+    pub(crate) fn withholds(&self, session: u64) -> bool {
+        self.sessions[&session].withheld.is_some()
+    }
+
+    pub(crate) fn up(&self, session: u64) -> u64 {
+        self.sessions[&session].uplink
+    }
+
+    /// Nothing is on its way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.uplinks
+            .values()
+            .all(|it| it.up.is_empty() && it.down.is_empty())
+    }
+}
