@@ -54,6 +54,16 @@ impl Context<'_> {
             .map_or("", |session| session.address.as_str())
     }
 
+    /// The default language of what a session sends (RFC 6120 4.7.4).
+    pub(crate) fn lang_of(&self, session: SessionId) -> Option<&str> {
+        self.lang_on(self.uplink_of(session)?)
+    }
+
+    /// The default language of what is sent on an uplink.
+    pub(crate) fn lang_on(&self, uplink: UplinkId) -> Option<&str> {
+        self.uplinks.get(&uplink)?.lang.as_deref()
+    }
+
     /// The uplink of a session.
     pub(crate) fn uplink_of(&self, session: SessionId) -> Option<UplinkId> {
         self.sessions.get(&session).map(|session| session.uplink)
@@ -126,12 +136,7 @@ impl Context<'_> {
         if own == Some(carrier) {
             return frame.clone();
         }
-        let lang = |uplink: Option<UplinkId>| {
-            uplink
-                .and_then(|id| self.uplinks.get(&id))
-                .and_then(|uplink| uplink.lang.as_deref())
-        };
-        crate::stanza::for_carrier(frame, lang(own), lang(Some(carrier)))
+        crate::stanza::for_carrier(frame, self.lang_of(session), self.lang_on(carrier))
     }
 
     /// The uplink begins to carry the room.

@@ -10,6 +10,8 @@ pub(crate) const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 pub(crate) const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0359.
 pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0421.
+pub(crate) const OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
 /// XEP-0313.
 pub(crate) const MAM: &str = "urn:xmpp:mam:2";
 /// XEP-0352.

@@ -145,7 +145,8 @@ pub(crate) struct Unavailable<'a> {
     pub(crate) from: &'a OccupantJid,
     pub(crate) to: &'a str,
     pub(crate) id: Option<&'a str>,
-    /// `<status/>` elements the leaving client gave, as XML.
+    pub(crate) lang: Option<&'a str>,
+    /// What the presence has beside the muc#user element, as XML.
     pub(crate) payload: &'a str,
     pub(crate) affiliation: &'a str,
     pub(crate) jid: Option<&'a str>,
@@ -159,6 +160,7 @@ impl Unavailable<'_> {
         attribute(&mut out, "from", Some(&self.from.to_string()));
         attribute(&mut out, "to", Some(self.to));
         attribute(&mut out, "id", self.id);
+        attribute(&mut out, "xml:lang", self.lang);
         out.push('>');
         out.push_str(self.payload);
         out.push_str("<x xmlns='");

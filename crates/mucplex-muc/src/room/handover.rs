@@ -45,6 +45,10 @@ pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
 /// wait before another try, and how many tries.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
 const MOST_CONFLICTS: u32 = 10;
+/// How long after a hand-over the room may still echo the proxy's own joins and leaves.
+const ECHO_TIME: Duration = Duration::from_secs(10);
+/// How long the proxy does not come back to a room that has let go of it once more.
+const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
 /// Stanzas of sessions that may wait for the room to have a carrier again.
 const MOST_HELD: usize = 256;
 
@@ -188,6 +192,32 @@ impl Room {
             .iter()
             .filter_map(|session| ctx.uplink_of(*session));
         attached.chain(ctx.uplinks.keys().copied()).find(stays)
+    }
+
+    /// Whether own presences may come that answer no session, but the proxy's own joins and leaves.
+    pub(super) fn expects_echo(&self, ctx: &Context<'_>) -> bool {
+        let now = ctx.now.instant;
+        self.handover.is_some() || self.handed_over.is_some_and(|at| now < at + ECHO_TIME)
+    }
+
+    /// Whether the proxy may join anew where the room has let go of the account without a word of
+    /// why. Once in a while: a room that does it again and again means it.
+    pub(super) fn may_come_back(&mut self, ctx: &Context<'_>) -> bool {
+        let now = ctx.now.instant;
+        let may = self.came_back.is_none_or(|at| now >= at + COME_BACK_PAUSE);
+        if may {
+            self.came_back = Some(now);
+        }
+        may
+    }
+
+    /// The occupancy is gone and the carrier is not: an older stream of the same full JID has taken
+    /// it along as it left (ejabberd 23.01).
+    pub(super) fn come_back(&mut self, ctx: &mut Context<'_>) {
+        self.begin_handover(
+            ctx,
+            Handover::new(self.carrier, Old::Ended, ctx.now.instant),
+        );
     }
 
     /// An uplink is gone, and what it carried with it.
@@ -358,7 +388,7 @@ impl Room {
                 } else if unavailable && !user.removed() {
                     // The late echo of a time when this uplink carried the room before.
                 } else if unavailable {
-                    self.next_refused(ctx, false);
+                    self.next_refused(ctx, !user.removed());
                 } else {
                     handover.own = Some(frame.clone());
                     handover.stage = Stage::History;
@@ -391,6 +421,12 @@ impl Room {
             self.refuse_held(ctx, held);
             let nick = self.own.nick().to_owned();
             self.live_from_server(ctx, frame, Some(&nick));
+        } else if !user.removed() && handover.old == Old::Ended {
+            // Not a word of why: the leave of an older stream of the same full JID, which the
+            // server has handled behind this join (ejabberd 23.01).
+            handover.early.retain(|frame| !is_ordered(frame));
+            handover.past.clear();
+            self.next_refused(ctx, true);
         }
     }
 

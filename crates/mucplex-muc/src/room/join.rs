@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mucplex_xml::{Frame, Kind};
 
-use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, Waiting};
+use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
 use crate::history::{self, Backlog, HistoryLimits};
 use crate::identity::{OccupantJid, RoomAddress};
@@ -87,6 +87,11 @@ enum Stage {
 }
 
 impl Joining {
+    fn begin_again(&mut self, deadline: Instant) {
+        self.stage = Stage::Presences;
+        self.deadline = deadline;
+    }
+
     pub(super) fn has_waiting(&self) -> bool {
         self.asking.is_some() || !self.waiting.is_empty()
     }
@@ -110,7 +115,7 @@ impl Room {
             own: request.occupant.clone(),
             carrier,
             attached: std::collections::BTreeSet::new(),
-            view: super::View::default(),
+            view: View::default(),
             backlog: Backlog::default(),
             in_flight: super::InFlight::default(),
             iqs: super::PendingIqs::default(),
@@ -120,6 +125,8 @@ impl Room {
             nick_assigned: false,
             renamed: false,
             handover: None,
+            handed_over: None,
+            came_back: None,
             duplicates: super::Duplicates::default(),
             farewells: super::Farewells::default(),
             stay_until: None,
@@ -253,18 +260,20 @@ impl Room {
     }
 
     fn presence_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        let unavailable = frame.stanza_type().as_deref() == Some("unavailable");
         let Some(nick) = nick else {
-            self.view.room = Some(frame.compact());
-            self.deliver_to_asking(ctx, frame);
+            if !unavailable {
+                self.view.room = Some(frame.compact());
+                self.deliver_to_asking(ctx, frame);
+            }
             return;
         };
         let user = MucUser::read(frame);
-        let unavailable = frame.stanza_type().as_deref() == Some("unavailable");
         if user.has(Status::OwnPresence) {
             if unavailable && !user.removed() && self.is_not_in_yet() {
                 // The late echo of a stay before this one.
             } else if unavailable {
-                self.removed_while_joining(ctx, frame);
+                self.unavailable_while_joining(ctx, frame, &user);
             } else {
                 self.entered(ctx, frame, nick, &user);
             }
@@ -364,6 +373,24 @@ impl Room {
     fn join_refused(&mut self, ctx: &mut Context<'_>, error: &Frame) {
         self.deliver_to_asking(ctx, error);
         self.start_over(ctx);
+    }
+
+    /// Put out of the room before the join was complete; or the leave of an older stream of the
+    /// same full JID, which the server handled behind this join, has taken the new one with it
+    /// (ejabberd 23.01): then the join is sent once more.
+    fn unavailable_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame, user: &MucUser) {
+        if user.removed() || !self.may_come_back(ctx) {
+            self.removed_while_joining(ctx, frame);
+            return;
+        }
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
+        joining.begin_again(ctx.now.instant + JOIN_TIMEOUT);
+        self.view = View::default();
+        self.backlog = Backlog::default();
+        let presence = self.sent_presence.clone();
+        ctx.send(self.carrier, &presence);
     }
 
     /// Put out of the room before the join was complete.

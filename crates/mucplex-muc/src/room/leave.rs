@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use mucplex_xml::{Frame, Kind, Outgoing};
+use mucplex_xml::{Element, Frame, Kind, Outgoing};
 
 use super::{LEAVE_TIMEOUT, Phase, Room, Waiting};
 use crate::context::Context;
@@ -100,6 +100,7 @@ impl Room {
         self.withdraw(ctx, session)
     }
 
+    /// The session's leave as the room would reflect it.
     fn farewell(
         &self,
         ctx: &Context<'_>,
@@ -107,18 +108,29 @@ impl Room {
         frame: &Frame,
         occupant: &OccupantJid,
     ) -> bytes::Bytes {
-        let user = self
-            .view
-            .own
-            .as_ref()
-            .map(MucUser::read)
-            .unwrap_or_default();
+        let own = self.view.own.as_ref();
+        let user = own.map(MucUser::read).unwrap_or_default();
         let address = ctx.address(session);
+        let mut payload = children(frame, |child| !child.is("x", ns::MUC));
+        if let Some(own) = own {
+            payload += &children(own, |child| child.is("occupant-id", ns::OCCUPANT_ID));
+        }
+        // A server writes down the language a stanza has by its stream (RFC 6120 8.1.5), and that of
+        // a stream that has told none is the server's own.
+        let written = own.and_then(Frame::lang);
+        let default = written
+            .as_deref()
+            .filter(|_| ctx.lang_on(self.carrier).is_none());
+        let stream_lang = ctx
+            .lang_of(session)
+            .or(default)
+            .filter(|_| written.is_some());
         stanza::Unavailable {
             from: occupant,
             to: address,
-            id: frame.id().as_deref().filter(|_| self.reflects_join_id),
-            payload: &status_texts(frame),
+            id: frame.id().as_deref(),
+            lang: frame.lang().as_deref().or(stream_lang),
+            payload: &payload,
             affiliation: user.affiliation.as_deref().unwrap_or("none"),
             jid: user.shows_jid.then_some(address),
             codes: &[Status::OwnPresence.code()],
@@ -251,14 +263,16 @@ impl Room {
     }
 }
 
-/// The `<status/>` elements of a presence, as they stand in it.
-fn status_texts(frame: &Frame) -> String {
-    let texts = frame
+/// Some of a stanza's children, as they stand in it.
+fn children(frame: &Frame, wanted: impl Fn(&Element<'_>) -> bool) -> String {
+    let frame = frame.portable();
+    let spans = frame
         .root()
         .children()
-        .filter(|child| child.is("status", ns::CLIENT));
-    let xml = |span: std::ops::Range<usize>| frame.bytes().get(span).unwrap_or_default();
-    texts
-        .map(|status| String::from_utf8_lossy(xml(status.span())).into_owned())
+        .filter(wanted)
+        .map(|child| child.span());
+    let xml = |span| String::from_utf8_lossy(frame.bytes().get(span).unwrap_or_default());
+    spans
+        .map(|span: std::ops::Range<usize>| xml(span).into_owned())
         .collect()
 }

@@ -107,6 +107,18 @@ impl InFlight {
         changes.next().map(|change| change.at + NICK_TIMEOUT)
     }
 
+    /// The account is `nick` now: the change was answered, whatever id the answer has.
+    pub(super) fn nick_changed(&mut self, nick: &str) {
+        let change = |sent: &Sent| {
+            sent.kind == Kind::Presence
+                && sent.nick.as_deref() == Some(nick)
+                && sent.way == Way::Sent
+        };
+        if let Some(place) = self.sent.iter().position(change) {
+            self.sent.remove(place);
+        }
+    }
+
     /// Gives up what was to be answered by a presence and was not.
     pub(super) fn expire(&mut self, now: Instant) {
         self.sent.retain(|sent| {

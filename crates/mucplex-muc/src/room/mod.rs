@@ -88,6 +88,10 @@ pub(crate) struct Room {
     /// The account's nick has changed, and its presence under the new one is still to come.
     renamed: bool,
     handover: Option<Handover>,
+    /// When the last hand-over was through: for a while, echoes of it may still come.
+    handed_over: Option<Instant>,
+    /// When the proxy last came back to a room that had let go of the account unasked.
+    came_back: Option<Instant>,
     duplicates: Duplicates,
     farewells: Farewells,
     /// When a detached occupancy ends.

@@ -5,7 +5,7 @@ use mucplex_xml::Frame;
 use super::overlap::{Verdict, same_presence};
 use super::{JoinRequest, Phase, Room};
 use crate::context::Context;
-use crate::muc_user::{MucUser, Status};
+use crate::muc_user::{MucUser, Status, is_muc_user};
 use crate::routes::{asks_to_join, muc_element};
 use crate::{SessionId, UplinkId, stanza};
 
@@ -85,6 +85,9 @@ impl Room {
         let kind = frame.stanza_type();
         if kind.as_deref() == Some("error") {
             self.presence_error(ctx, self.carrier, frame, nick);
+        } else if nick.is_none() && kind.is_some() {
+            // ejabberd takes back the room's own presence from each stream that leaves: that is
+            // between the two of them.
         } else if nick == Some(self.own.nick()) {
             match kind.as_deref() {
                 Some("unavailable") => self.own_unavailable(ctx, frame),
@@ -146,12 +149,14 @@ impl Room {
     fn own_available(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
         let asked = self.in_flight.answered(frame, Some(self.own.nick()));
         let renamed = std::mem::take(&mut self.renamed);
-        if asked.is_none() && !renamed && self.is_known_self_presence(frame) {
-            // The echo of a hand-over's own join: the sessions know it already.
+        let unasked = asked.is_none() && !renamed;
+        if unasked && self.expects_echo(ctx) && self.is_known_self_presence(frame) {
+            // Of the hand-over's own join or leave: the sessions know it already.
             return;
         }
-        self.view.own = Some(frame.compact());
-        self.fan_out(ctx, frame);
+        let told = as_own(frame);
+        self.view.own = Some(told.compact());
+        self.fan_out(ctx, &told);
     }
 
     fn own_unavailable(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
@@ -161,6 +166,7 @@ impl Room {
             self.nick_assigned = user.has(Status::NickAssigned);
             if let Some(own) = user.nick.and_then(|nick| self.jid.occupant(&nick)) {
                 self.renamed = true;
+                self.in_flight.nick_changed(own.nick());
                 // Who joins before the new presence has come knows itself by the new nick.
                 let from = own.to_string();
                 self.view.own = self.view.own.as_ref().map(|presence| {
@@ -177,20 +183,21 @@ impl Room {
             self.fan_out(ctx, frame);
             return;
         }
-        self.removed(ctx, frame, &user);
+        if user.removed() || !self.may_come_back(ctx) {
+            self.removed(ctx, frame, &user);
+        } else {
+            self.come_back(ctx);
+        }
     }
 
     /// Behaviours 47 and 49: kicked, banned, or the room is no more. Each session is told once,
     /// also where the server leaves 110 out, and the room's state goes.
     fn removed(&mut self, ctx: &mut Context<'_>, frame: &Frame, user: &MucUser) {
-        let told = if user.has(Status::OwnPresence) {
+        // A destroyed room says so itself; not every service adds 110 to that.
+        let told = if user.destroyed {
             frame.clone()
         } else {
-            stanza::edit(frame, |patch, frame| {
-                if let Some(x) = frame.root().children().find(crate::muc_user::is_muc_user) {
-                    patch.append(&x, &stanza::status(Status::OwnPresence.code()));
-                }
-            })
+            as_own(frame)
         };
         self.fan_out(ctx, &told);
         // The next carrier's join may come behind the removal.
@@ -207,6 +214,7 @@ impl Room {
                 from: &self.own,
                 to: ctx.address(session),
                 id: None,
+                lang: None,
                 payload: "",
                 affiliation: "none",
                 jid: None,
@@ -225,4 +233,17 @@ impl Room {
             .as_ref()
             .is_some_and(|own| own.from() == frame.from() && same_presence(own, frame))
     }
+}
+
+/// An own presence marked as such: a service may leave 110 out towards one of several streams
+/// (ejabberd 23.01), and for a session there is but one.
+fn as_own(frame: &Frame) -> Frame {
+    if MucUser::read(frame).has(Status::OwnPresence) {
+        return frame.clone();
+    }
+    stanza::edit(frame, |patch, frame| {
+        if let Some(x) = frame.root().children().find(is_muc_user) {
+            patch.append(&x, &stanza::status(Status::OwnPresence.code()));
+        }
+    })
 }

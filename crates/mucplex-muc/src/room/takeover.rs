@@ -19,6 +19,7 @@ impl Room {
             return;
         };
         self.carrier = handover.to;
+        self.handed_over = Some(ctx.now.instant);
         let others = &self.view.others;
         let join = handover
             .brought

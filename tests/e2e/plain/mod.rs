@@ -1,0 +1,13 @@
+//! What is no room traffic passes as if the proxy were not there (behaviours 69 and 70).
+
+mod bytes;
+mod scripts;
+
+use crate::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    [scripts::tests(), bytes::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
