@@ -45,10 +45,6 @@ pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
 /// wait before another try, and how many tries.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
 const MOST_CONFLICTS: u32 = 10;
-/// How long after a hand-over the room may still echo the proxy's own joins and leaves.
-const ECHO_TIME: Duration = Duration::from_secs(10);
-/// How long the proxy does not come back to a room that has let go of it once more.
-const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
 /// Stanzas of sessions that may wait for the room to have a carrier again.
 const MOST_HELD: usize = 256;
 
@@ -93,7 +89,7 @@ enum Stage {
 
 /// How far the old carrier is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Old {
+pub(super) enum Old {
     /// In the room; it takes what sessions send.
     Serving,
     /// Told to leave; it brings the room's traffic up to the mark.
@@ -103,7 +99,7 @@ enum Old {
 }
 
 impl Handover {
-    fn new(to: UplinkId, old: Old, now: Instant) -> Self {
+    pub(super) fn new(to: UplinkId, old: Old, now: Instant) -> Self {
         Self {
             to,
             stage: Stage::Presences,
@@ -194,32 +190,6 @@ impl Room {
         attached.chain(ctx.uplinks.keys().copied()).find(stays)
     }
 
-    /// Whether own presences may come that answer no session, but the proxy's own joins and leaves.
-    pub(super) fn expects_echo(&self, ctx: &Context<'_>) -> bool {
-        let now = ctx.now.instant;
-        self.handover.is_some() || self.handed_over.is_some_and(|at| now < at + ECHO_TIME)
-    }
-
-    /// Whether the proxy may join anew where the room has let go of the account without a word of
-    /// why. Once in a while: a room that does it again and again means it.
-    pub(super) fn may_come_back(&mut self, ctx: &Context<'_>) -> bool {
-        let now = ctx.now.instant;
-        let may = self.came_back.is_none_or(|at| now >= at + COME_BACK_PAUSE);
-        if may {
-            self.came_back = Some(now);
-        }
-        may
-    }
-
-    /// The occupancy is gone and the carrier is not: an older stream of the same full JID has taken
-    /// it along as it left (ejabberd 23.01).
-    pub(super) fn come_back(&mut self, ctx: &mut Context<'_>) {
-        self.begin_handover(
-            ctx,
-            Handover::new(self.carrier, Old::Ended, ctx.now.instant),
-        );
-    }
-
     /// An uplink is gone, and what it carried with it.
     pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
         self.farewells_lost(ctx, uplink);
@@ -287,7 +257,7 @@ impl Room {
         }
     }
 
-    fn begin_handover(&mut self, ctx: &mut Context<'_>, handover: Handover) {
+    pub(super) fn begin_handover(&mut self, ctx: &mut Context<'_>, handover: Handover) {
         let to = handover.to;
         self.handover = Some(handover);
         ctx.carry(to, &self.jid);

@@ -12,8 +12,10 @@
 //! | `handover` | another uplink takes the room over | 43, 59 |
 //! | `overlap` | what two carriers both bring, and what neither does | 23, 43, 59 |
 //! | `takeover` | what the sessions are told when it has | 43, 59 |
+//! | `comeback` | the room has let go of the account unasked | 43 |
 //! | `iq` | requests to and from occupants | 50, 52, 53, 55 |
 
+mod comeback;
 mod handover;
 mod iq;
 mod join;

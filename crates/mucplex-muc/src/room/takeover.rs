@@ -1,6 +1,8 @@
 //! The end of a hand-over: the next carrier becomes the carrier, and the sessions are told what
 //! they would else miss. Occupants first, then messages.
 
+use std::time::Duration;
+
 use mucplex_xml::Frame;
 
 use super::handover::{HISTORY_MARGIN, Handover};
@@ -11,6 +13,9 @@ use crate::history::{self, Backlog};
 use crate::identity::RoomAddress;
 use crate::muc_user::{MucUser, Status, is_muc_user};
 use crate::{ns, stanza};
+
+/// How long after a hand-over the room may still echo the proxy's own joins and leaves.
+const ECHO_TIME: Duration = Duration::from_secs(10);
 
 impl Room {
     /// The next carrier is the carrier.
@@ -51,6 +56,12 @@ impl Room {
         for (session, frame) in handover.held {
             ctx.send_for(session, self.carrier, &frame);
         }
+    }
+
+    /// Whether own presences may come that answer no session, but the proxy's own joins and leaves.
+    pub(super) fn expects_echo(&self, ctx: &Context<'_>) -> bool {
+        let now = ctx.now.instant;
+        self.handover.is_some() || self.handed_over.is_some_and(|at| now < at + ECHO_TIME)
     }
 
     /// How the room is otherwise than the sessions know it: what came to pass while no carrier

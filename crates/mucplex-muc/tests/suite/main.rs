@@ -11,6 +11,7 @@
     reason = "a test stops where something is not as it should be"
 )]
 
+mod comeback;
 mod dialect;
 mod handover;
 mod handover_races;
