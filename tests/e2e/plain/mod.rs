@@ -2,11 +2,12 @@
 
 mod bytes;
 mod scripts;
+mod undeclared;
 
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [scripts::tests(), bytes::tests()]
+    [scripts::tests(), undeclared::tests(), bytes::tests()]
         .into_iter()
         .flatten()
         .collect()
