@@ -15,7 +15,7 @@ command -v cargo >/dev/null || {
     echo "mucplex is built with Rust: install a toolchain first (https://rustup.rs)" >&2
     exit 1
 }
-deploy/install-packages.sh prosody
+deploy/install-packages.sh gcc libc6-dev prosody
 
 echo "Building mucplex and its demonstration (the first time this takes a few minutes)."
 cargo build --locked --package mucplex --bin mucplex --package mucplex-testkit --example try
