@@ -21,8 +21,9 @@ use crate::process::{self, Guarded};
 use crate::tls::{Certificate, Trust};
 use crate::{DOMAIN, ROOMS};
 
-/// How long a server may take until it answers, on a machine that is busy with other tests.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take until it answers: more than a minute for ejabberd, on a machine that
+/// is busy and has never loaded it before.
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// How long a server may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
