@@ -227,6 +227,8 @@ impl Forged {
         );
         self.mallory.leave(room, "mallory", None).await.unwrap();
         self.mallory.settle(room).await.unwrap();
+        // The room has handled it; by the mark the proxy knows it, too.
+        mark(&mut self.bob, room, [&mut self.phone, &mut self.laptop]).await;
         let gone = leave(&mut late, room, "alice").await;
         assert_eq!(
             outline(&gone[gone.len() - 1..]),
