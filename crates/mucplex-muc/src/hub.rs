@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jid::FullJid;
 use mucplex_xml::escape::escape_attribute;
-use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
+use mucplex_xml::{Frame, Outgoing};
 
 use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
@@ -130,15 +130,6 @@ pub enum Output {
     Release {
         /// The uplink.
         uplink: UplinkId,
-    },
-    /// The session cannot go on.
-    EndSession {
-        /// The session.
-        session: SessionId,
-        /// What its stream error says.
-        condition: StreamErrorCondition,
-        /// For people.
-        text: &'static str,
     },
 }
 

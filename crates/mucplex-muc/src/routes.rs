@@ -157,7 +157,7 @@ impl Routes {
                 nick: Some(_),
             }) => {
                 if self.asked.len() >= ROOMS_PER_SESSION {
-                    return ClientRoute::Answer(stanza::error_reply(
+                    return ClientRoute::Answer(stanza::error_to_client(
                         frame,
                         &stanza::StanzaError::RESOURCE_CONSTRAINT,
                     ));
@@ -184,7 +184,7 @@ impl Routes {
                 if frame.stanza_type().as_deref() == Some("set")
                     && frame.root().child("bind", ns::BIND).is_some() =>
             {
-                ClientRoute::Answer(stanza::error_reply(
+                ClientRoute::Answer(stanza::error_to_client(
                     frame,
                     &stanza::StanzaError::NOT_ALLOWED,
                 ))

@@ -68,21 +68,21 @@ impl StanzaError {
     }
 }
 
-/// The error that answers `stanza`: addresses swapped, same id (RFC 6120 8.3.1).
-pub(crate) fn error_reply(stanza: &Frame, error: &StanzaError) -> Bytes {
-    let mut out = open(stanza_name(stanza), "error");
-    attribute(&mut out, "from", stanza.to().as_deref());
-    attribute(&mut out, "to", stanza.from().as_deref());
-    attribute(&mut out, "id", stanza.id().as_deref());
-    out.push('>');
-    error.write(&mut out, None);
-    close(&mut out, stanza_name(stanza));
-    Bytes::from(out)
+/// The error that answers `stanza`, which came from a client: addresses swapped, same id (RFC 6120
+/// 8.3.1).
+pub(crate) fn error_to_client(stanza: &Frame, error: &StanzaError) -> Bytes {
+    error_reply(stanza, stanza.to().as_deref(), error)
 }
 
-/// The same, towards the server: it writes the `from` itself, and knows it better.
-pub(crate) fn error_reply_without_from(stanza: &Frame, error: &StanzaError) -> Bytes {
+/// The error that answers `stanza`, which came from the server: that writes the `from` itself, and
+/// knows it better.
+pub(crate) fn error_to_server(stanza: &Frame, error: &StanzaError) -> Bytes {
+    error_reply(stanza, None, error)
+}
+
+fn error_reply(stanza: &Frame, from: Option<&str>, error: &StanzaError) -> Bytes {
     let mut out = open(stanza_name(stanza), "error");
+    attribute(&mut out, "from", from);
     attribute(&mut out, "to", stanza.from().as_deref());
     attribute(&mut out, "id", stanza.id().as_deref());
     out.push('>');

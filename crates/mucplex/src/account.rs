@@ -204,13 +204,6 @@ impl Owner {
                     self.send_to_uplink(uplink, SessionInput::Carry(room));
                 }
                 Output::Release { uplink } => self.send_to_uplink(uplink, SessionInput::Release),
-                Output::EndSession {
-                    session,
-                    condition,
-                    text,
-                } => {
-                    self.end_session(session, condition, text);
-                }
             }
         }
     }

@@ -228,7 +228,7 @@ impl Room {
         let Some(session) = answering else {
             ctx.send(
                 uplink,
-                stanza::error_reply_without_from(frame, &StanzaError::NOBODY_THERE),
+                stanza::error_to_server(frame, &StanzaError::NOBODY_THERE),
             );
             return;
         };

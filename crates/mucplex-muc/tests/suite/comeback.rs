@@ -2,18 +2,8 @@
 
 use std::time::Duration;
 
-use crate::dialect::{Dialect, EJABBERD, PROSODY, SPARSE};
-use crate::world::{TEA, World};
-
-fn two_of(dialect: Dialect) -> (World, u64, u64) {
-    let mut w = World::of(dialect);
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
-}
+use crate::dialect::{EJABBERD, PROSODY, SPARSE};
+use crate::world::{TEA, World, two_of};
 
 impl World {
     /// The service handles a leave of the carrier that the carrier has not sent.

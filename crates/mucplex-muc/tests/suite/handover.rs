@@ -6,19 +6,9 @@
 use std::time::Duration;
 
 use crate::dialect::{self, Dialect, EJABBERD, PROSODY, SINGLE, SPARSE};
-use crate::world::{TEA, World};
+use crate::world::{TEA, World, two_of};
 
 const MESSAGE: &str = "<message to='tea@rooms.test' type='groupchat'";
-
-fn two_of(dialect: Dialect) -> (World, u64, u64) {
-    let mut w = World::of(dialect);
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
-}
 
 /// Which uplink is served first, whenever both have something.
 #[derive(Clone, Copy, Debug)]

@@ -3,17 +3,7 @@
 use std::time::Duration;
 
 use crate::dialect::{EJABBERD, PROSODY, SPARSE};
-use crate::world::{TEA, World};
-
-fn two_of(dialect: crate::dialect::Dialect) -> (World, u64, u64) {
-    let mut w = World::of(dialect);
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
-}
+use crate::world::{TEA, World, two_of};
 
 fn show(w: &mut World, show: &str) {
     w.other(

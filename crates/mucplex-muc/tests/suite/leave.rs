@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use crate::dialect::{self, EJABBERD, PROSODY};
-use crate::world::{TEA, World};
+use crate::world::{TEA, World, two_in};
 
 fn two_of(dialect: dialect::Dialect, stay: u64) -> (World, u64, u64) {
-    let mut w = World::with(dialect, Duration::from_secs(stay));
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
+    two_in(World::with(dialect, Duration::from_secs(stay)))
 }
 
 #[test]

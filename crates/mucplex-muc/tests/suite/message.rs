@@ -1,20 +1,10 @@
 //! Behaviours 20 to 29: messages.
 
 use crate::dialect::{self, EJABBERD, PROSODY};
-use crate::world::{TEA, World};
+use crate::world::{TEA, World, two_of};
 
 fn two() -> (World, u64, u64) {
     two_of(PROSODY)
-}
-
-fn two_of(dialect: dialect::Dialect) -> (World, u64, u64) {
-    let mut w = World::of(dialect);
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
 }
 
 #[test]

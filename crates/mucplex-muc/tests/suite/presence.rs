@@ -1,17 +1,7 @@
 //! Behaviours 32 to 39: presences and nicks.
 
-use crate::dialect::{self, Dialect, PROSODY};
-use crate::world::{TEA, World};
-
-fn two_of(dialect: Dialect) -> (World, u64, u64) {
-    let mut w = World::of(dialect);
-    w.other_joins("bob", TEA);
-    let (a, b) = (w.bind("phone"), w.bind("desk"));
-    w.joined(a, "alice");
-    w.joined(b, "alice");
-    w.seen_by_other("bob");
-    (w, a, b)
-}
+use crate::dialect::{self, PROSODY};
+use crate::world::{TEA, World, two_of};
 
 fn both(w: &mut World, a: u64, b: u64, expected: &[&str]) {
     assert_eq!(w.seen(a), expected);

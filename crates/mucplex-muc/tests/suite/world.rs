@@ -62,6 +62,20 @@ pub(crate) struct World {
     next: u64,
 }
 
+/// Two sessions of alice in the room, the first one's uplink carrying it, and bob.
+pub(crate) fn two_of(dialect: Dialect) -> (World, u64, u64) {
+    two_in(World::of(dialect))
+}
+
+pub(crate) fn two_in(mut w: World) -> (World, u64, u64) {
+    w.other_joins("bob", TEA);
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    w.joined(a, "alice");
+    w.joined(b, "alice");
+    w.seen_by_other("bob");
+    (w, a, b)
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self::of(PROSODY)
@@ -202,9 +216,6 @@ impl World {
                 }
             }
             Output::Release { uplink } => self.release(uplink.0),
-            Output::EndSession { session, .. } => {
-                self.sessions.get_mut(&session.0).unwrap().alive = false;
-            }
         }
     }
 
