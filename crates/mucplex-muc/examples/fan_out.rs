@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use mucplex_muc::{AccountJid, Hub, Input, Now, Output, Policy, SessionId, UplinkId};
+use mucplex_muc::{AccountJid, Hub, Input, NickConflict, Now, Output, Policy, SessionId, UplinkId};
 use mucplex_xml::{Frame, Limits};
 
 const ROOM: &str = "garden@muc.example.org";
@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn room_with_sessions(now: Now) -> Result<Hub, Box<dyn std::error::Error>> {
     let account = AccountJid("juliet@example.org".parse()?);
     let policy = Policy {
+        nick_conflict: NickConflict::Account,
         stay: Duration::from_secs(3600),
         history: Duration::from_secs(3600),
     };

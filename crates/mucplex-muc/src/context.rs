@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use mucplex_xml::{Frame, Outgoing};
 
+use crate::apart::Apart;
 use crate::hub::{Now, Output, Policy};
+use crate::room::JoinRequest;
 use crate::{RoomJid, SessionId, UplinkId};
 
 /// A session of the account.
@@ -41,6 +43,10 @@ pub(crate) struct Context<'a> {
     pub(crate) account: &'a str,
     pub(crate) sessions: &'a Sessions,
     pub(crate) uplinks: &'a Uplinks,
+    /// Sessions that are in rooms on their own.
+    pub(crate) apart: &'a Apart,
+    /// Sessions that are to be in this room on their own from now on.
+    pub(crate) sets_apart: &'a mut Vec<JoinRequest>,
     pub(crate) outputs: &'a mut VecDeque<Output>,
     /// Number of the next id the proxy gives to a stanza it sends upstream.
     pub(crate) next_id: &'a mut u64,

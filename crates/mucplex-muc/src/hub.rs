@@ -10,6 +10,7 @@ use jid::FullJid;
 use mucplex_xml::escape::escape_attribute;
 use mucplex_xml::{Frame, Outgoing};
 
+use crate::apart::Apart;
 use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
 use crate::room::{JoinRequest, Room};
@@ -25,6 +26,8 @@ macro_rules! context {
             account: &$hub.account_text,
             sessions: &$hub.sessions,
             uplinks: &$hub.uplinks,
+            apart: &$hub.apart,
+            sets_apart: &mut $hub.sets_apart,
             outputs: &mut $hub.outputs,
             next_id: &mut $hub.next_id,
         }
@@ -46,6 +49,20 @@ pub struct Policy {
     pub stay: Duration,
     /// Age of the oldest message that a late joiner may get.
     pub history: Duration,
+    /// What becomes of a session that asks for another nick than the account has in the room.
+    pub nick_conflict: NickConflict,
+}
+
+/// What becomes of a session that joins a room under another nick than the account's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NickConflict {
+    /// It is told the account's nick with status 210 (XEP-0045 7.2.2).
+    #[default]
+    Account,
+    /// The account takes its nick (XEP-0045 7.6).
+    Rename,
+    /// It is in the room on its own, as it would be with the server alone.
+    Separate,
 }
 
 /// What happened.
@@ -147,6 +164,9 @@ pub struct Hub {
     sessions: Sessions,
     uplinks: Uplinks,
     rooms: HashMap<RoomJid, Room>,
+    apart: Apart,
+    /// Joins of sessions that are to be in a room on their own.
+    sets_apart: Vec<JoinRequest>,
     timers: Timers,
     outputs: VecDeque<Output>,
     next_id: u64,
@@ -196,6 +216,8 @@ impl Hub {
             sessions: Sessions::new(),
             uplinks: Uplinks::new(),
             rooms: HashMap::new(),
+            apart: Apart::default(),
+            sets_apart: Vec::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_id: 0,
@@ -286,7 +308,12 @@ impl Hub {
             });
             return;
         };
-        if self.rooms.contains_key(&address.room) {
+        if self.apart.client_stanza(&address.room, session, frame) {
+            self.outputs.push_back(Output::ToServer {
+                uplink: own,
+                stanza: frame.into(),
+            });
+        } else if self.rooms.contains_key(&address.room) {
             self.with_room(now, &address.room.clone(), |room, ctx| {
                 room.client_stanza(ctx, session, frame, &address);
             });
@@ -317,14 +344,16 @@ impl Hub {
 
     fn server_stanza(&mut self, now: Now, uplink: UplinkId, frame: &Frame) {
         let address = frame.from().and_then(|from| RoomAddress::parse(&from));
-        let room = address
-            .as_ref()
-            .filter(|address| self.rooms.contains_key(&address.room));
-        match room {
-            Some(address) => self.with_room(now, &address.room, |room, ctx| {
-                room.server_stanza(ctx, uplink, frame, address);
-            }),
-            None => self.for_own_session(uplink, frame),
+        match &address {
+            Some(address) if self.apart.server_stanza(&address.room, uplink, frame) => {
+                self.for_own_session(uplink, frame);
+            }
+            Some(address) if self.rooms.contains_key(&address.room) => {
+                self.with_room(now, &address.room, |room, ctx| {
+                    room.server_stanza(ctx, uplink, frame, address);
+                });
+            }
+            Some(_) | None => self.for_own_session(uplink, frame),
         }
     }
 
@@ -353,6 +382,7 @@ impl Hub {
         }
         if ended {
             self.sessions.remove(&session);
+            self.apart.forget(session);
         }
         self.releasing.insert(uplink);
         self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
@@ -365,6 +395,7 @@ impl Hub {
         self.releasing.remove(&uplink);
         if let Some(session) = lost.session {
             self.sessions.remove(&session);
+            self.apart.forget(session);
             self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
         }
         self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
@@ -388,6 +419,27 @@ impl Hub {
             self.timers.set(jid, None);
         } else {
             self.timers.set(jid, room.next_timeout());
+        }
+        for request in std::mem::take(&mut self.sets_apart) {
+            self.set_apart(jid, &request);
+        }
+    }
+
+    /// A session joins a room on its own.
+    fn set_apart(&mut self, room: &RoomJid, request: &JoinRequest) {
+        let Some(own) = self
+            .sessions
+            .get(&request.session)
+            .map(|known| known.uplink)
+        else {
+            return;
+        };
+        self.apart.enter(room.clone(), request.session, own);
+        for frame in std::iter::once(&request.presence).chain(&request.behind) {
+            self.outputs.push_back(Output::ToServer {
+                uplink: own,
+                stanza: frame.into(),
+            });
         }
     }
 

@@ -13,7 +13,7 @@
 //! ```
 //! use std::time::{Duration, Instant, SystemTime};
 //!
-//! use mucplex_muc::{AccountJid, Hub, Input, Now, Output, Policy, SessionId, UplinkId};
+//! use mucplex_muc::{AccountJid, Hub, Input, NickConflict, Now, Output, Policy, SessionId, UplinkId};
 //! use mucplex_xml::{Frame, Limits};
 //!
 //! /// What is sent to whom, in order.
@@ -33,7 +33,11 @@
 //!
 //! # #[allow(clippy::disallowed_methods)]
 //! let now = Now { instant: Instant::now(), wall: SystemTime::now() };
-//! let policy = Policy { stay: Duration::from_secs(3600), history: Duration::from_secs(86_400) };
+//! let policy = Policy {
+//!     stay: Duration::from_secs(3600),
+//!     history: Duration::from_secs(86_400),
+//!     nick_conflict: NickConflict::Account,
+//! };
 //! let mut hub = Hub::new(AccountJid("alice@example.org".parse()?), policy);
 //! for (n, resource) in [(1, "phone"), (2, "desk")] {
 //!     hub.handle(now, Input::SessionBound {
@@ -74,6 +78,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod apart;
 mod context;
 mod history;
 mod hub;
@@ -85,6 +90,6 @@ mod roster;
 mod routes;
 mod stanza;
 
-pub use hub::{Hub, Input, Now, Output, Policy};
+pub use hub::{Hub, Input, NickConflict, Now, Output, Policy};
 pub use identity::{AccountJid, OccupantJid, RoomAddress, RoomJid, SessionId, UplinkId};
 pub use routes::{ClientRoute, Routes, ServerRoute};

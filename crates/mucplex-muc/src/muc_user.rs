@@ -79,6 +79,12 @@ impl MucUser {
         const REMOVED: [u16; 6] = [301, 307, 321, 322, 332, 333];
         self.destroyed || self.codes.iter().any(|code| REMOVED.contains(code))
     }
+
+    /// The room or its service has lost the account, and nobody has meant it (332, 333).
+    pub(crate) fn lost(&self) -> bool {
+        let has = |codes: &[u16]| self.codes.iter().any(|code| codes.contains(code));
+        has(&[332, 333]) && !has(&[301, 321, 322]) && !self.destroyed
+    }
 }
 
 pub(crate) fn is_muc_user(element: &Element<'_>) -> bool {

@@ -6,6 +6,16 @@ pub(crate) const MUC: &str = "http://jabber.org/protocol/muc";
 pub(crate) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0045, requests of moderators and admins.
 pub(crate) const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+/// XEP-0045, requests of owners.
+pub(crate) const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0004.
+pub(crate) const DATA: &str = "jabber:x:data";
+/// XEP-0030.
+pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// XEP-0092.
+pub(crate) const VERSION: &str = "jabber:iq:version";
+/// XEP-0199.
+pub(crate) const PING: &str = "urn:xmpp:ping";
 /// XEP-0203.
 pub(crate) const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0359.

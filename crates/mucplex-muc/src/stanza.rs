@@ -190,6 +190,78 @@ pub(crate) fn leave(occupant: &OccupantJid) -> Bytes {
     Bytes::from(out)
 }
 
+/// The account is in the room, and nobody of it is there.
+pub(crate) fn away(occupant: &OccupantJid) -> Option<Frame> {
+    let mut out = String::from("<presence");
+    attribute(&mut out, "to", Some(&occupant.to_string()));
+    out.push_str("><show>xa</show></presence>");
+    read(Bytes::from(out)).ok()
+}
+
+/// A ping of an occupant (XEP-0199 4.3), without an id.
+pub(crate) fn ping(occupant: &OccupantJid) -> Option<Frame> {
+    let mut out = open("iq", "get");
+    attribute(&mut out, "to", Some(&occupant.to_string()));
+    out.push_str("><ping xmlns='");
+    out.push_str(ns::PING);
+    out.push_str("'/></iq>");
+    read(Bytes::from(out)).ok()
+}
+
+/// Accepts the default configuration of a new room (XEP-0045 10.1.2), without an id.
+pub(crate) fn instant_room(room: &RoomJid) -> Option<Frame> {
+    let mut out = open("iq", "set");
+    attribute(&mut out, "to", Some(&room.to_string()));
+    out.push_str("><query xmlns='");
+    out.push_str(ns::MUC_OWNER);
+    out.push_str("'><x xmlns='");
+    out.push_str(ns::DATA);
+    out.push_str("' type='submit'/></query></iq>");
+    read(Bytes::from(out)).ok()
+}
+
+/// An occupant's empty result for a session.
+pub(crate) fn result_from(occupant: &OccupantJid, to: &str, id: &str) -> Bytes {
+    let mut out = open("iq", "result");
+    attribute(&mut out, "from", Some(&occupant.to_string()));
+    attribute(&mut out, "to", Some(to));
+    attribute(&mut out, "id", Some(id));
+    out.push_str("/>");
+    Bytes::from(out)
+}
+
+/// The result that answers a request which came from the server.
+pub(crate) fn result_to_server(request: &Frame, payload: &str) -> Bytes {
+    let mut out = open("iq", "result");
+    attribute(&mut out, "to", request.from().as_deref());
+    attribute(&mut out, "id", request.id().as_deref());
+    out.push('>');
+    out.push_str(payload);
+    close(&mut out, "iq");
+    Bytes::from(out)
+}
+
+/// What the proxy is, for those who ask while no client is there (XEP-0092).
+pub(crate) fn version() -> String {
+    let (version, namespace) = (env!("CARGO_PKG_VERSION"), ns::VERSION);
+    format!("<query xmlns='{namespace}'><name>mucplex</name><version>{version}</version></query>")
+}
+
+/// What the proxy can do while no client is there (XEP-0030 3.1).
+pub(crate) fn disco_info() -> String {
+    let mut out = format!(
+        "<query xmlns='{}'><identity category='client' type='bot' name='mucplex'/>",
+        ns::DISCO_INFO
+    );
+    for feature in [ns::DISCO_INFO, ns::PING, ns::VERSION] {
+        out.push_str("<feature");
+        attribute(&mut out, "var", Some(feature));
+        out.push_str("/>");
+    }
+    out.push_str("</query>");
+    out
+}
+
 /// The empty subject that ends a join where the room has told none (XEP-0045 7.2.15).
 pub(crate) fn empty_subject(room: &RoomJid) -> Option<Frame> {
     let mut out = open("message", "groupchat");
@@ -253,6 +325,13 @@ pub(crate) fn for_carrier(
         if let Some(lang) = lang {
             patch.set_attr(&root, "xml:lang", lang);
         }
+    })
+}
+
+/// The same stanza under another id.
+pub(crate) fn with_id(frame: &Frame, id: &str) -> Frame {
+    edit(frame, |patch, frame| {
+        patch.set_attr(&frame.root(), "id", id);
     })
 }
 

@@ -140,12 +140,15 @@ impl Drop for Registered {
 mod tests {
     use std::time::Duration;
 
+    use mucplex_muc::NickConflict;
+
     use super::*;
 
     /// Sessions that come while the owner ends get one that lives.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_handle_is_never_that_of_an_owner_that_has_ended() {
         let policy = Policy {
+            nick_conflict: NickConflict::Account,
             stay: Duration::ZERO,
             history: Duration::ZERO,
         };

@@ -330,12 +330,13 @@ async fn b43_b59_what_the_account_is_in_the_room_stays(stage: Stage) {
     phone.join(room, "alice").await.unwrap();
     laptop.join(room, "alice").await.unwrap();
     let own = |it: &Stanza| it.kind().is_none() && it.has_status(110);
+    // Both say the same: the room sees no difference when one of them goes (behaviour 37).
+    let away = "<show>away</show><status>tea</status>";
     laptop
-        .send_raw(format!("<presence to='{room}/ally'/>"))
+        .send_raw(format!("<presence to='{room}/ally'>{away}</presence>"))
         .await
         .unwrap();
     laptop.wait_for("the new nick", own).await.unwrap();
-    let away = "<show>away</show><status>tea</status>";
     phone
         .send_raw(format!("<presence to='{room}/ally'>{away}</presence>"))
         .await

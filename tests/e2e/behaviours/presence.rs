@@ -197,7 +197,7 @@ async fn b39_no_session_sees_the_full_jid_of_another(stage: Stage) {
     // Presences of the account, by itself and by a moderator; a new nick; messages.
     laptop
         .send_raw(format!(
-            "<presence to='{room}/alice'><show>away</show></presence>"
+            "<presence to='{room}/alice'><show>chat</show></presence>"
         ))
         .await
         .unwrap();
@@ -213,11 +213,11 @@ async fn b39_no_session_sees_the_full_jid_of_another(stage: Stage) {
     .await;
     let listeners = [&mut phone, &mut laptop, &mut tablet];
     let [on_phone, on_laptop, on_tablet] = mark(&mut bob, room, listeners).await;
-    let away = "presence alice none/participant away 110";
-    let member = "presence alice member/participant away 110";
-    assert_eq!(outline(&on_phone), [away, member]);
+    let chat = "presence alice none/participant chat 110";
+    let member = "presence alice member/participant chat 110";
+    assert_eq!(outline(&on_phone), [chat, member]);
     assert_eq!(outline(&on_laptop), [member]);
-    assert_eq!(outline(&on_tablet), [away, member]);
+    assert_eq!(outline(&on_tablet), [chat, member]);
     for (client, seen) in [
         (&phone, on_phone),
         (&laptop, on_laptop),

@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 
 use mucplex_xml::{Frame, Kind, Outgoing};
 
-use super::message::Way;
 use super::overlap::{Brought, is_ordered};
-use super::{Phase, Room, SUBJECT_TIMEOUT};
+use super::{Room, SUBJECT_TIMEOUT};
 use crate::context::Context;
 use crate::history;
 use crate::muc_user::{MucUser, Status};
@@ -45,16 +44,14 @@ pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
 /// wait before another try, and how many tries.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
 const MOST_CONFLICTS: u32 = 10;
-/// Stanzas of sessions that may wait for the room to have a carrier again.
-const MOST_HELD: usize = 256;
 
 /// A hand-over under way.
 #[derive(Debug)]
 pub(super) struct Handover {
     pub(super) to: UplinkId,
     stage: Stage,
-    deadline: Instant,
-    old: Old,
+    pub(super) deadline: Instant,
+    pub(super) old: Old,
     /// Both carriers are in the room at once: the old one was told to leave when the next was in.
     pub(super) overlaps: bool,
     /// The next carrier's join was sent before the old one was known to have ended, and may be
@@ -137,72 +134,8 @@ impl Handover {
 }
 
 impl Room {
-    /// Sees to it that the room has an uplink that stays, and somebody who wants it. Called after
-    /// every change of sessions, uplinks or of the room itself.
-    pub(crate) fn settle(&mut self, ctx: &mut Context<'_>) {
-        self.drop_lost_target(ctx);
-        self.note_attachment(ctx);
-        if matches!(self.phase, Phase::Joined)
-            && self.attached.is_empty()
-            && ctx.policy.stay.is_zero()
-        {
-            self.leave_upstream(ctx, None);
-        }
-        let carrier_stays = ctx
-            .uplinks
-            .get(&self.carrier)
-            .is_some_and(|uplink| !uplink.leaving);
-        if carrier_stays || self.handover.is_some() || self.is_gone() {
-            return;
-        }
-        let alive = ctx.uplinks.contains_key(&self.carrier);
-        let target = self.choose_carrier(ctx);
-        let changes_nick = self.nick_change_deadline().is_some();
-        match (&mut self.phase, target) {
-            // The next carrier joins under the nick the account will have.
-            (Phase::Joined, Some(_)) if alive && changes_nick => {}
-            (Phase::Joined, Some(to)) => {
-                let old = if alive { Old::Serving } else { Old::Ended };
-                self.begin_handover(ctx, Handover::new(to, old, ctx.now.instant));
-            }
-            // The join ends on the old carrier first.
-            (Phase::Joining(_), Some(_)) if alive => {}
-            (Phase::Joining(joining), Some(_)) => {
-                let waiting = std::mem::take(&mut joining.waiting);
-                self.restart(ctx, waiting);
-            }
-            (Phase::Joined | Phase::Joining(_), None) => {
-                self.let_old_go(ctx, Old::Serving);
-                self.lost(ctx);
-            }
-            (Phase::Leaving(_) | Phase::Gone, _) => {}
-        }
-    }
-
-    /// The uplink of a session that is in the room, or else of any: the seam where an anchor is
-    /// chosen before all of these.
-    fn choose_carrier(&self, ctx: &Context<'_>) -> Option<UplinkId> {
-        let stays = |uplink: &UplinkId| ctx.uplinks.get(uplink).is_some_and(|known| !known.leaving);
-        let attached = self
-            .attached
-            .iter()
-            .filter_map(|session| ctx.uplink_of(*session));
-        attached.chain(ctx.uplinks.keys().copied()).find(stays)
-    }
-
-    /// An uplink is gone, and what it carried with it.
-    pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
-        self.farewells_lost(ctx, uplink);
-        if uplink != self.carrier {
-            return;
-        }
-        self.give_up_iqs(ctx);
-        self.in_flight.lost();
-        self.old_has_ended(ctx, false);
-    }
-
     /// The old carrier brings nothing more, by its mark or by its loss.
-    fn old_has_ended(&mut self, ctx: &mut Context<'_>, marked: bool) {
+    pub(super) fn old_has_ended(&mut self, ctx: &mut Context<'_>, marked: bool) {
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -215,13 +148,12 @@ impl Room {
         }
     }
 
-    fn drop_lost_target(&mut self, ctx: &mut Context<'_>) {
-        let stays = |to| {
-            ctx.uplinks
-                .get(&to)
-                .is_some_and(|uplink: &crate::context::Uplink| !uplink.leaving)
-        };
-        let Some(lost) = self.handover.take_if(|handover| !stays(handover.to)) else {
+    pub(super) fn drop_lost_target(&mut self, ctx: &mut Context<'_>) {
+        let to = self.handover.as_ref().map(Handover::to);
+        if to.is_none_or(|to| self.may_carry(ctx, to)) {
+            return;
+        }
+        let Some(lost) = self.handover.take() else {
             return;
         };
         if lost.stage != Stage::Breaking {
@@ -246,7 +178,7 @@ impl Room {
     }
 
     /// Nothing follows the old carrier: what it still brings is of no interest.
-    fn let_old_go(&mut self, ctx: &mut Context<'_>, old: Old) {
+    pub(super) fn let_old_go(&mut self, ctx: &mut Context<'_>, old: Old) {
         match old {
             Old::Serving => {
                 let leave = stanza::leave(&self.own);
@@ -260,6 +192,7 @@ impl Room {
     pub(super) fn begin_handover(&mut self, ctx: &mut Context<'_>, handover: Handover) {
         let to = handover.to;
         self.handover = Some(handover);
+        self.limit_comeback();
         ctx.carry(to, &self.jid);
         let join = self.handover_join(ctx);
         ctx.send(to, join);
@@ -337,7 +270,7 @@ impl Room {
         is_error: bool,
     ) {
         if is_error {
-            self.next_refused(ctx, is_conflict(frame));
+            self.next_refused(ctx, Some(frame));
             return;
         }
         let user = MucUser::read(frame);
@@ -354,11 +287,11 @@ impl Room {
                     let leave = stanza::leave(&self.own);
                     let to = handover.to;
                     self.say_farewell(ctx, to, leave.into());
-                    self.next_refused(ctx, false);
+                    self.next_refused(ctx, None);
                 } else if unavailable && !user.removed() {
                     // The late echo of a time when this uplink carried the room before.
                 } else if unavailable {
-                    self.next_refused(ctx, !user.removed());
+                    self.next_refused(ctx, Some(frame));
                 } else {
                     handover.own = Some(frame.clone());
                     handover.stage = Stage::History;
@@ -396,7 +329,7 @@ impl Room {
             // server has handled behind this join (ejabberd 23.01).
             handover.early.retain(|frame| !is_ordered(frame));
             handover.past.clear();
-            self.next_refused(ctx, true);
+            self.next_refused(ctx, Some(frame));
         }
     }
 
@@ -419,7 +352,9 @@ impl Room {
     }
 
     /// The room does not let the next carrier in beside the old one: leave, then join.
-    fn next_refused(&mut self, ctx: &mut Context<'_>, conflict: bool) {
+    fn next_refused(&mut self, ctx: &mut Context<'_>, refusal: Option<&Frame>) {
+        let conflict = refusal.is_some_and(is_temporary);
+        let tries = self.may_try_again(ctx, refusal);
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -435,7 +370,7 @@ impl Room {
             Old::Leaving => {}
             Old::Ended if handover.beside => self.rejoin(ctx),
             // The server has not noticed yet that the streams of before are gone.
-            Old::Ended if conflict && handover.conflicts < MOST_CONFLICTS => {
+            Old::Ended if tries || (conflict && handover.conflicts < MOST_CONFLICTS) => {
                 handover.conflicts += 1;
                 handover.deadline = ctx.now.instant + CONFLICT_PAUSE;
             }
@@ -460,6 +395,7 @@ impl Room {
         handover.brought = Brought::default();
         handover.deadline = ctx.now.instant + JOIN_TIMEOUT;
         let to = handover.to;
+        self.limit_comeback();
         let join = self.handover_join(ctx);
         ctx.send(to, join);
     }
@@ -496,13 +432,14 @@ impl Room {
     }
 
     pub(super) fn handover_timeout(&mut self, ctx: &mut Context<'_>) {
+        let over = self.is_comeback_over(ctx);
         let Some(handover) = &mut self.handover else {
             return;
         };
         match handover.stage {
             // A room that never confirms a leave: what the old carrier brings from here on is
             // passed over, and the next one has it all.
-            Stage::Settling | Stage::Breaking => {
+            Stage::Settling | Stage::Breaking if !over => {
                 if handover.old == Old::Leaving {
                     self.let_old_go(ctx, Old::Leaving);
                 }
@@ -510,7 +447,7 @@ impl Room {
             }
             // A service that tells no subject where there is none.
             Stage::History => self.next_is_in(ctx),
-            Stage::Presences => {
+            Stage::Presences | Stage::Settling | Stage::Breaking => {
                 let (old, held) = (handover.old, std::mem::take(&mut handover.held));
                 self.refuse_held(ctx, held);
                 self.abandon_handover(ctx, None);
@@ -549,50 +486,14 @@ impl Room {
             self.let_old_go(ctx, Old::Leaving);
         }
     }
-
-    /// Whether the carrier has been told to leave for a hand-over, or is lost.
-    pub(super) fn carrier_is_ending(&self) -> bool {
-        self.handover
-            .as_ref()
-            .is_some_and(|handover| handover.old != Old::Serving)
-    }
-
-    /// Sends a session's stanza into the room on its carrier, or keeps it while one carrier has
-    /// been told to end and the other has not surely begun: on two streams the later one could
-    /// overtake the earlier. A change of nick waits for the whole hand-over, whose join is under
-    /// the old one. `None` if it could be neither, and the session has been told.
-    pub(super) fn send_upstream(
-        &mut self,
-        ctx: &mut Context<'_>,
-        session: SessionId,
-        frame: &Frame,
-        changes_nick: bool,
-    ) -> Option<Way> {
-        let Some(handover) = self
-            .handover
-            .as_mut()
-            .filter(|it| it.old != Old::Serving || changes_nick || !it.held.is_empty())
-        else {
-            ctx.send_for(session, self.carrier, frame);
-            return Some(Way::Sent);
-        };
-        if handover.held.len() < MOST_HELD {
-            handover.held.push_back((session, frame.compact()));
-            Some(Way::Held)
-        } else {
-            self.refuse_unsent(ctx, session, frame);
-            None
-        }
-    }
-
-    fn refuse_held(&mut self, ctx: &mut Context<'_>, held: VecDeque<(SessionId, Frame)>) {
-        for (session, frame) in held {
-            self.refuse_unsent(ctx, session, &frame);
-        }
-    }
 }
 
-fn is_conflict(error: &Frame) -> bool {
-    let error = error.root().child("error", ns::CLIENT);
+/// The nick is taken by a stream of the account of which the room does not know yet that it has
+/// ended, or that stream has taken the next carrier along.
+fn is_temporary(refusal: &Frame) -> bool {
+    if refusal.stanza_type().as_deref() == Some("unavailable") {
+        return !MucUser::read(refusal).removed();
+    }
+    let error = refusal.root().child("error", ns::CLIENT);
     error.is_some_and(|error| error.child("conflict", ns::STANZAS).is_some())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mucplex_xml::{Frame, Kind};
 
 use super::Room;
+use super::ping::{Question, is_ping};
 use crate::context::Context;
 use crate::identity::RoomAddress;
 use crate::stanza::StanzaError;
@@ -37,12 +38,19 @@ pub(super) struct PendingIqs {
 
 #[derive(Debug)]
 struct SentIq {
-    session: SessionId,
-    /// The id the session gave it.
-    id: String,
+    asker: Asker,
     /// The nick it went to; an answer counts only from there (behaviour 72).
     nick: Option<String>,
     expires: Instant,
+}
+
+/// For whom a request went.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A session, which gave it this id.
+    Session { session: SessionId, id: String },
+    /// The proxy, for its own reasons.
+    Proxy(Question),
 }
 
 #[derive(Debug)]
@@ -70,6 +78,9 @@ impl Room {
     ) {
         match frame.stanza_type().as_deref() {
             Some("result" | "error") => self.answer_from_client(ctx, session, frame, nick),
+            _ if is_ping(frame) && nick == Some(self.own.nick()) => {
+                self.self_ping(ctx, session, frame);
+            }
             _ if !needs_occupancy(frame, nick) => {
                 if let Some(own) = ctx.uplink_of(session) {
                     ctx.send(own, frame);
@@ -91,27 +102,42 @@ impl Room {
             self.refuse(ctx, session, frame, &StanzaError::TOO_MANY_REQUESTS);
             return;
         }
+        let id = frame.id().unwrap_or_default().into_owned();
+        let request = self.note_request(ctx, Asker::Session { session, id }, frame, nick);
+        self.send_upstream(ctx, session, &request, false);
+    }
+
+    /// Notes a request that goes upstream; gives it with the id it has there.
+    pub(super) fn note_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        asker: Asker,
+        request: &Frame,
+        nick: Option<&str>,
+    ) -> Frame {
+        let number = ctx.fresh_id();
         let sent = SentIq {
-            session,
-            id: frame.id().unwrap_or_default().into_owned(),
+            asker,
             nick: nick.map(str::to_owned),
             expires: ctx.now.instant + ANSWER_TIMEOUT,
         };
-        let number = ctx.fresh_id();
-        let request = with_id(frame, &format!("{ID_PREFIX}{number}"));
         self.iqs.sent.insert(number, sent);
-        self.send_upstream(ctx, session, &request, false);
+        stanza::with_id(request, &format!("{ID_PREFIX}{number}"))
     }
 
     /// Answers the requests that get no answer any more (RFC 6120 8.2.3 wants one).
     fn give_up(&mut self, ctx: &mut Context<'_>, due: impl Fn(&SentIq) -> bool) {
         while let Some(sent) = self.iqs.sent.first_entry().filter(|entry| due(entry.get())) {
             let sent = sent.remove();
-            self.answer_given_up(ctx, &sent);
+            self.answer_given_up(ctx, sent);
         }
     }
 
-    fn answer_given_up(&self, ctx: &mut Context<'_>, sent: &SentIq) {
+    fn answer_given_up(&mut self, ctx: &mut Context<'_>, sent: SentIq) {
+        let (session, id) = match sent.asker {
+            Asker::Session { session, id } => (session, id),
+            Asker::Proxy(question) => return self.unanswered(ctx, question),
+        };
         let occupant = sent
             .nick
             .as_deref()
@@ -120,12 +146,12 @@ impl Room {
         let error = stanza::error_from_room(
             "iq",
             &from,
-            ctx.address(sent.session),
-            Some(&sent.id),
+            ctx.address(session),
+            Some(&id),
             &StanzaError::NO_ANSWER,
             &self.jid,
         );
-        ctx.tell(sent.session, error);
+        ctx.tell(session, error);
     }
 
     /// A stanza of a session does not go out after all: an error answers it, but for one that is
@@ -139,7 +165,7 @@ impl Room {
         if frame.kind() != Kind::Iq {
             self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
         } else if let Some(sent) = number_of(frame).and_then(|it| self.iqs.sent.remove(&it)) {
-            self.answer_given_up(ctx, &sent);
+            self.answer_given_up(ctx, sent);
         }
     }
 
@@ -198,6 +224,10 @@ impl Room {
     ) {
         match frame.stanza_type().as_deref() {
             Some("result" | "error") => self.answer_from_server(ctx, uplink, frame, nick),
+            _ if is_ping(frame) && (nick == Some(self.own.nick()) || self.awaits_nick(nick)) => {
+                // The account asks itself, by way of a room that passes that on (XEP-0410 3).
+                ctx.send(uplink, stanza::result_to_server(frame, ""));
+            }
             _ => self.asked_by_server(ctx, uplink, frame),
         }
     }
@@ -214,22 +244,26 @@ impl Room {
             Entry::Occupied(_) | Entry::Vacant(_) => None,
         });
         match sent {
-            Some(sent) => ctx.deliver(sent.session, &with_id(frame, &sent.id)),
+            Some(SentIq { asker, .. }) => match asker {
+                Asker::Session { session, id } => {
+                    ctx.deliver(session, &stanza::with_id(frame, &id));
+                }
+                Asker::Proxy(question) => self.answered_to_proxy(ctx, question, frame),
+            },
             None => self.deliver_to_own(ctx, uplink, frame),
         }
     }
 
-    /// A request to the account in the room: one session answers it.
+    /// A request to the account in the room: one session answers it, if possible the one whose
+    /// presence and capabilities the room sees (behaviour 40).
     fn asked_by_server(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
         let own = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session);
-        let answering = own
-            .filter(|session| self.attached.contains(session))
+        let speaker = self.standing.speaker();
+        let answering = speaker
+            .or_else(|| own.filter(|session| self.attached.contains(session)))
             .or_else(|| self.attached.first().copied());
         let Some(session) = answering else {
-            ctx.send(
-                uplink,
-                stanza::error_to_server(frame, &StanzaError::NOBODY_THERE),
-            );
+            ctx.send(uplink, super::ping::answer_for_nobody(frame));
             return;
         };
         if self.iqs.asked.len() >= MOST_ASKED {
@@ -253,10 +287,4 @@ pub(super) fn needs_occupancy(frame: &Frame, nick: Option<&str>) -> bool {
 /// The number of an id of ours.
 fn number_of(frame: &Frame) -> Option<u64> {
     frame.id()?.strip_prefix(ID_PREFIX)?.parse().ok()
-}
-
-fn with_id(frame: &Frame, id: &str) -> Frame {
-    stanza::edit(frame, |patch, frame| {
-        patch.set_attr(&frame.root(), "id", id);
-    })
 }

@@ -130,6 +130,12 @@ impl Room {
             duplicates: super::Duplicates::default(),
             farewells: super::Farewells::default(),
             stay_until: None,
+            standing: super::Standing::of(request.session),
+            comeback: None,
+            vanished: false,
+            renaming: Waiting::new(),
+            sets_apart: Waiting::new(),
+            heard: ctx.now.instant,
             phase: Phase::Joining(Box::new(Joining {
                 id: request.id.clone(),
                 asking: Some(request),
@@ -159,7 +165,7 @@ impl Room {
         let waiting = match &mut self.phase {
             Phase::Joining(joining) => &mut joining.waiting,
             Phase::Leaving(leaving) => &mut leaving.waiting,
-            Phase::Joined => return self.attach(ctx, &request),
+            Phase::Joined => return self.settle_conflict(ctx, request),
             Phase::Gone => return,
         };
         // One that asks again while it waits: its last word counts.
@@ -205,12 +211,15 @@ impl Room {
     /// The latest join of a session that is not answered yet.
     fn request_of(&mut self, session: SessionId) -> Option<&mut JoinRequest> {
         let (asking, waiting) = match &mut self.phase {
-            Phase::Joining(joining) => (joining.asking.as_mut(), &mut joining.waiting),
-            Phase::Leaving(leaving) => (None, &mut leaving.waiting),
-            Phase::Joined | Phase::Gone => return None,
+            Phase::Joining(joining) => (joining.asking.as_mut(), Some(&mut joining.waiting)),
+            Phase::Leaving(leaving) => (None, Some(&mut leaving.waiting)),
+            Phase::Joined | Phase::Gone => (None, None),
         };
-        let mut all = asking.into_iter().chain(waiting);
-        all.rfind(|request| request.session == session)
+        let for_nick = self.renaming.iter_mut().chain(&mut self.sets_apart);
+        let waiting = waiting.into_iter().flatten().chain(for_nick);
+        let mut all: Vec<_> = asking.into_iter().chain(waiting).collect();
+        let place = all.iter().rposition(|request| request.session == session)?;
+        Some(all.swap_remove(place))
     }
 
     /// What was sent behind a join, now that the session is in the room.
@@ -361,10 +370,11 @@ impl Room {
                 ctx.replay(asking.session, subject);
             }
             self.attached.insert(asking.session);
+            self.standing.join(asking.session, &asking.presence);
             self.follow_up(ctx, asking);
         }
         for request in joining.waiting {
-            self.attach(ctx, &request);
+            self.settle_conflict(ctx, request);
         }
     }
 
@@ -449,17 +459,19 @@ impl Room {
         ctx: &mut Context<'_>,
         session: SessionId,
     ) -> Option<OccupantJid> {
-        let mut withdrawn = Vec::new();
+        let mut withdrawn = self.take_out_of_nick_queues(session);
         let waiting = match &mut self.phase {
             Phase::Joining(joining) => {
                 let asking = &mut joining.asking;
                 withdrawn.extend(asking.take_if(|asking| asking.session == session));
-                &mut joining.waiting
+                Some(&mut joining.waiting)
             }
-            Phase::Leaving(leaving) => &mut leaving.waiting,
-            Phase::Joined | Phase::Gone => return None,
+            Phase::Leaving(leaving) => Some(&mut leaving.waiting),
+            Phase::Joined | Phase::Gone => None,
         };
-        if let Some(place) = waiting.iter().position(|it| it.session == session) {
+        if let Some(waiting) = waiting
+            && let Some(place) = waiting.iter().position(|it| it.session == session)
+        {
             withdrawn.extend(waiting.remove(place));
         }
         for request in &withdrawn {

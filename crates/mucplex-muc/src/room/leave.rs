@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use mucplex_xml::{Element, Frame, Kind, Outgoing};
 
+use super::standing::Standing;
 use super::{LEAVE_TIMEOUT, Phase, Room, Waiting};
 use crate::context::Context;
 use crate::identity::OccupantJid;
@@ -94,6 +95,7 @@ impl Room {
     /// Takes a session out of the room, or out of the join it is waiting in. Gives the occupant
     /// it was, or wanted to be.
     fn take_out(&mut self, ctx: &mut Context<'_>, session: SessionId) -> Option<OccupantJid> {
+        self.standing.remove(session);
         if self.attached.remove(&session) {
             return Some(self.own.clone());
         }
@@ -115,27 +117,27 @@ impl Room {
         if let Some(own) = own {
             payload += &children(own, |child| child.is("occupant-id", ns::OCCUPANT_ID));
         }
-        // A server writes down the language a stanza has by its stream (RFC 6120 8.1.5), and that of
-        // a stream that has told none is the server's own.
-        let written = own.and_then(Frame::lang);
-        let default = written
-            .as_deref()
-            .filter(|_| ctx.lang_on(self.carrier).is_none());
-        let stream_lang = ctx
-            .lang_of(session)
-            .or(default)
-            .filter(|_| written.is_some());
+        let stream_lang = self.written_lang(ctx, session);
         stanza::Unavailable {
             from: occupant,
             to: address,
             id: frame.id().as_deref(),
-            lang: frame.lang().as_deref().or(stream_lang),
+            lang: frame.lang().as_deref().or(stream_lang.as_deref()),
             payload: &payload,
             affiliation: user.affiliation.as_deref().unwrap_or("none"),
             jid: user.shows_jid.then_some(address),
             codes: &[Status::OwnPresence.code()],
         }
         .write()
+    }
+
+    /// The `xml:lang` of what answers a session. A server that writes it down takes the language
+    /// that a stanza has by its stream (RFC 6120 8.1.5), and for one that has told none its own.
+    pub(super) fn written_lang(&self, ctx: &Context<'_>, session: SessionId) -> Option<String> {
+        let written = self.view.own.as_ref().and_then(Frame::lang)?;
+        let by_stream = ctx.lang_of(session).map(str::to_owned);
+        let default = ctx.lang_on(self.carrier).is_none();
+        by_stream.or_else(|| default.then(|| written.into_owned()))
     }
 
     /// The account leaves: with the last session's own words, or because its time is over.
@@ -165,10 +167,11 @@ impl Room {
     fn part_with(&mut self, ctx: &mut Context<'_>, last: Option<Outgoing>) {
         self.stay_until = None;
         self.attached.clear();
-        self.phase = Phase::Leaving(Leaving {
-            waiting: Waiting::new(),
-            last,
-        });
+        self.standing = Standing::default();
+        self.comeback = None;
+        let mut waiting = std::mem::take(&mut self.renaming);
+        waiting.append(&mut self.sets_apart);
+        self.phase = Phase::Leaving(Leaving { waiting, last });
         self.left_upstream(ctx);
     }
 
@@ -264,7 +267,7 @@ impl Room {
 }
 
 /// Some of a stanza's children, as they stand in it.
-fn children(frame: &Frame, wanted: impl Fn(&Element<'_>) -> bool) -> String {
+pub(super) fn children(frame: &Frame, wanted: impl Fn(&Element<'_>) -> bool) -> String {
     let frame = frame.portable();
     let spans = frame
         .root()

@@ -1,145 +1,14 @@
 //! Messages of the room and of the account's sessions (XEP-0045 7.3, 7.4, 7.5).
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
 use mucplex_xml::{Frame, Kind};
 
+use super::comeback::says_not_in_room;
+use super::in_flight::Way;
 use super::{Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status};
 use crate::stanza::StanzaError;
 use crate::{SessionId, UplinkId, ns, stanza};
-
-/// How many stanzas may wait for their reflection or error in one room. Private messages are
-/// never reflected, so entries also leave by age of arrival.
-const MOST_IN_FLIGHT: usize = 256;
-
-/// How long a room may take to answer a change of nick.
-const NICK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The stanzas that sessions have sent into the room, by which an error finds the one it is for.
-///
-/// Ids are the clients' own and may collide between sessions. A room handles what comes on one
-/// stream in order, so of two stanzas with one id the first answer belongs to the first.
-#[derive(Debug, Default)]
-pub(super) struct InFlight {
-    sent: VecDeque<Sent>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Sent {
-    kind: Kind,
-    /// The nick it went to; `None` for the room.
-    nick: Option<String>,
-    id: Option<String>,
-    session: SessionId,
-    at: Instant,
-    way: Way,
-}
-
-/// How far a stanza has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Kept until a hand-over is through.
-    Held,
-    /// On the carrier.
-    Sent,
-    /// On a carrier that has been lost since.
-    Uncertain,
-}
-
-impl InFlight {
-    pub(super) fn note(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        frame: &Frame,
-        nick: Option<&str>,
-        way: Way,
-    ) {
-        if self.sent.len() >= MOST_IN_FLIGHT {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(Sent {
-            kind: frame.kind(),
-            nick: nick.map(str::to_owned),
-            id: frame.id().map(Cow::into_owned),
-            session,
-            at: now,
-            way,
-        });
-    }
-
-    /// What was held has gone out.
-    pub(super) fn flushed(&mut self, now: Instant) {
-        for held in self.sent.iter_mut().filter(|sent| sent.way == Way::Held) {
-            (held.way, held.at) = (Way::Sent, now);
-        }
-    }
-
-    /// The carrier is lost; nobody knows what of this has reached the room.
-    pub(super) fn lost(&mut self) {
-        for sent in self.sent.iter_mut().filter(|sent| sent.way == Way::Sent) {
-            sent.way = Way::Uncertain;
-        }
-    }
-
-    /// Takes out the messages to the room that were lost with a carrier: sessions and ids.
-    fn take_lost(&mut self) -> Vec<(SessionId, Option<String>)> {
-        let (lost, rest): (VecDeque<Sent>, _) = std::mem::take(&mut self.sent)
-            .into_iter()
-            .partition(|sent| sent.way == Way::Uncertain);
-        self.sent = rest;
-        lost.into_iter()
-            .filter(|lost| lost.kind == Kind::Message && lost.nick.is_none())
-            .map(|lost| (lost.session, lost.id))
-            .collect()
-    }
-
-    /// Until when an unanswered change of nick may be waited for; `own` is the nick at present.
-    pub(super) fn nick_change(&self, own: &str) -> Option<Instant> {
-        let mut changes = self.sent.iter().filter(|sent| {
-            let changes = sent.nick.as_deref().is_some_and(|nick| nick != own);
-            sent.kind == Kind::Presence && sent.way == Way::Sent && changes
-        });
-        changes.next().map(|change| change.at + NICK_TIMEOUT)
-    }
-
-    /// The account is `nick` now: the change was answered, whatever id the answer has.
-    pub(super) fn nick_changed(&mut self, nick: &str) {
-        let change = |sent: &Sent| {
-            sent.kind == Kind::Presence
-                && sent.nick.as_deref() == Some(nick)
-                && sent.way == Way::Sent
-        };
-        if let Some(place) = self.sent.iter().position(change) {
-            self.sent.remove(place);
-        }
-    }
-
-    /// Gives up what was to be answered by a presence and was not.
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.sent.retain(|sent| {
-            let presence = sent.kind == Kind::Presence && sent.way == Way::Sent;
-            !presence || sent.at + NICK_TIMEOUT > now
-        });
-    }
-
-    /// The session whose stanza this one answers; the entry is used up. Not every service gives
-    /// the id of a presence back: without one, it answers the first.
-    pub(super) fn answered(&mut self, answer: &Frame, nick: Option<&str>) -> Option<SessionId> {
-        let id = answer.id();
-        let any_id = answer.kind() == Kind::Presence && id.is_none();
-        let place = self.sent.iter().position(|sent| {
-            sent.kind == answer.kind()
-                && sent.nick.as_deref() == nick
-                && (any_id || sent.id.as_deref() == id.as_deref())
-        })?;
-        self.sent.remove(place).map(|sent| sent.session)
-    }
-}
 
 impl Room {
     pub(super) fn message_from_client(
@@ -195,16 +64,16 @@ impl Room {
     /// No message is lost in silence: those that were on a carrier when it was lost, and that the
     /// room does not know, go back to their senders as errors.
     pub(super) fn refuse_lost(&mut self, ctx: &mut Context<'_>) {
-        for (session, id) in self.in_flight.take_lost() {
+        for lost in self.in_flight.take_lost() {
             let error = stanza::error_from_room(
                 "message",
                 &self.jid.to_string(),
-                ctx.address(session),
-                id.as_deref(),
+                ctx.address(lost.session),
+                lost.id.as_deref(),
                 &StanzaError::NO_ANSWER,
                 &self.jid,
             );
-            ctx.tell(session, error);
+            ctx.tell(lost.session, error);
         }
     }
 
@@ -257,6 +126,9 @@ impl Room {
     }
 
     fn groupchat(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        if self.awaits_nick(nick) && self.in_flight.may_be_reflected(frame) {
+            self.complete_nick_change(ctx, None);
+        }
         if nick == Some(self.own.nick()) {
             // The reflection of a session's message: it was accepted.
             self.in_flight.answered(frame, None);
@@ -281,9 +153,21 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) {
-        match self.in_flight.answered(frame, nick) {
-            Some(session) => ctx.deliver(session, frame),
-            None => self.deliver_to_own(ctx, uplink, frame),
+        let Some(sent) = self.in_flight.answered(frame, nick) else {
+            self.deliver_to_own(ctx, uplink, frame);
+            return;
+        };
+        let forgotten = says_not_in_room(frame);
+        if forgotten && nick.is_none() && self.repeat(ctx, uplink, &sent) {
+            return;
+        }
+        if forgotten && nick.is_some() && !sent.repeated && self.attached.contains(&sent.session) {
+            self.doubt(ctx, sent, frame);
+            return;
+        }
+        ctx.deliver(sent.session, frame);
+        if forgotten && nick.is_none() && sent.repeated {
+            self.give_up_room(ctx);
         }
     }
 

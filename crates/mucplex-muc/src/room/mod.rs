@@ -7,23 +7,33 @@
 //! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
+//! | `in_flight` | what waits for its reflection or error | 24, 25, 29, 35 |
 //! | `presence` | the presences of others and the account's own | 32, 33, 39, 47, 49 |
+//! | `standing` | the account's one presence out of those of its sessions | 37, 38, 40 |
+//! | `nick` | the account's nick, and sessions that want another | 9, 34-36 |
 //! | `leave` | sessions that leave, and the account's leaving | 41-43 |
+//! | `carrier` | which uplink carries the room, and what goes on it | 20, 43, 59 |
 //! | `handover` | another uplink takes the room over | 43, 59 |
 //! | `overlap` | what two carriers both bring, and what neither does | 23, 43, 59 |
 //! | `takeover` | what the sessions are told when it has | 43, 59 |
-//! | `comeback` | the room has let go of the account unasked | 43 |
+//! | `comeback` | the room has let go of the account unasked | 25, 43, 48 |
 //! | `iq` | requests to and from occupants | 50, 52, 53, 55 |
+//! | `ping` | whether the account is in the room | 36, 51 |
 
+mod carrier;
 mod comeback;
 mod handover;
+mod in_flight;
 mod iq;
 mod join;
 mod leave;
 mod message;
+mod nick;
 mod overlap;
+mod ping;
 mod presence;
 mod replay;
+mod standing;
 mod takeover;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -39,12 +49,14 @@ use crate::{RoomJid, SessionId, UplinkId};
 
 pub(crate) use join::JoinRequest;
 
+use comeback::Comeback;
 use handover::Handover;
+use in_flight::InFlight;
 use iq::PendingIqs;
 use join::Joining;
 use leave::{Farewells, Leaving};
-use message::InFlight;
 use overlap::Duplicates;
+use standing::Standing;
 
 /// How long a room may take to answer a join; remote services are slow at times.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -89,6 +101,17 @@ pub(crate) struct Room {
     nick_assigned: bool,
     /// The account's nick has changed, and its presence under the new one is still to come.
     renamed: bool,
+    /// The room has let go of the old nick in a change, and has not said 303.
+    vanished: bool,
+    /// Sessions that join when the account has their nick.
+    renaming: Waiting,
+    /// Sessions that are to be in the room on their own, when it needs their uplinks no more.
+    sets_apart: Waiting,
+    standing: Standing,
+    /// The proxy is on its way back into the room.
+    comeback: Option<Comeback>,
+    /// When the carrier last brought what only an occupant gets.
+    heard: Instant,
     handover: Option<Handover>,
     /// When the last hand-over was through: for a while, echoes of it may still come.
     handed_over: Option<Instant>,
@@ -197,7 +220,12 @@ impl Room {
         }
         match &self.phase {
             Phase::Joining(_) => self.joining_from_server(ctx, frame, nick),
-            Phase::Joined => self.live_from_server(ctx, frame, nick),
+            Phase::Joined => {
+                if frame.stanza_type().as_deref() != Some("error") {
+                    self.heard = ctx.now.instant;
+                }
+                self.live_from_server(ctx, frame, nick);
+            }
             Phase::Leaving(_) | Phase::Gone => {}
         }
     }
@@ -231,7 +259,10 @@ impl Room {
     fn is_detached(&self) -> bool {
         match &self.phase {
             Phase::Joining(joining) => !joining.has_waiting(),
-            Phase::Joined => self.attached.is_empty(),
+            Phase::Joined => {
+                let waiting = self.renaming.is_empty() && self.sets_apart.is_empty();
+                self.attached.is_empty() && waiting
+            }
             Phase::Leaving(leaving) => !leaving.has_waiting(),
             Phase::Gone => true,
         }
@@ -263,15 +294,12 @@ impl Room {
         };
         let handover = self.handover.as_ref().map(Handover::deadline);
         let [stay, iqs] = [self.stay_until, self.iqs.deadline()];
-        let nick = self.nick_change_deadline();
-        [phase, handover, stay, iqs, nick, self.farewells.deadline()]
+        let nick = self.in_flight.nick_deadline(self.own.nick());
+        let [standing, farewells] = [self.standing.deadline(), self.farewells.deadline()];
+        [phase, handover, stay, iqs, nick, standing, farewells]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    fn nick_change_deadline(&self) -> Option<Instant> {
-        self.in_flight.nick_change(self.own.nick())
     }
 
     /// A deadline of the room has come.
@@ -279,8 +307,8 @@ impl Room {
         let now = ctx.now.instant;
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         self.expire_iqs(ctx);
-        if due(self.nick_change_deadline()) {
-            self.in_flight.expire(now);
+        if due(self.in_flight.nick_deadline(self.own.nick())) {
+            self.nick_timeout(ctx);
         }
         if due(self.farewells.deadline()) {
             self.farewell_timeout(ctx);

@@ -224,14 +224,16 @@ fn same_but_to(a: &Frame, b: &Frame) -> bool {
     around(a).is_some() && around(a) == around(b)
 }
 
+/// What an occupant says of itself in a presence.
+pub(super) fn payload(frame: &Frame) -> Vec<&[u8]> {
+    let own = frame.root().children().filter(|child| !is_muc_user(child));
+    own.map(|child| frame.bytes().get(child.span()).unwrap_or_default())
+        .collect()
+}
+
 /// Whether two presences say the same of an occupant: same payload, same standing in the room.
 /// Ids and real JIDs differ from stream to stream, and the codes from join to join.
 pub(super) fn same_presence(a: &Frame, b: &Frame) -> bool {
-    fn payload(frame: &Frame) -> Vec<&[u8]> {
-        let own = frame.root().children().filter(|child| !is_muc_user(child));
-        own.map(|child| frame.bytes().get(child.span()).unwrap_or_default())
-            .collect()
-    }
     fn standing(frame: &Frame) -> Option<(Option<String>, Option<String>)> {
         let x = frame.root().children().find(is_muc_user)?;
         let item = x.child("item", ns::MUC_USER)?;

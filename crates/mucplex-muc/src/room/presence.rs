@@ -1,4 +1,4 @@
-//! Presences in the room: those of others, and the account's own (XEP-0045 7.6, 7.7, 9, 10.9).
+//! Presences in the room: those of others, and the account's own (XEP-0045 7.7, 9, 10.9).
 
 use mucplex_xml::Frame;
 
@@ -6,7 +6,7 @@ use super::overlap::{Verdict, same_presence};
 use super::{JoinRequest, Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status, is_muc_user};
-use crate::routes::{asks_to_join, muc_element};
+use crate::routes::asks_to_join;
 use crate::{SessionId, UplinkId, stanza};
 
 impl Room {
@@ -44,36 +44,13 @@ impl Room {
         let inside = matches!(self.phase, Phase::Joined) && self.attached.contains(&session);
         if joins && (!inside || occupant == self.own) {
             self.join(ctx, JoinRequest::read(session, occupant, frame));
+        } else if inside && occupant == self.own {
+            self.change_standing(ctx, session, frame);
         } else if inside {
-            self.change_presence(ctx, session, frame, occupant.nick());
+            self.change_nick(ctx, session, frame, &occupant);
         } else {
             self.pass_on_own_uplink(ctx, session, frame);
         }
-    }
-
-    /// Another show or status, or another nick (XEP-0045 7.6, 7.7).
-    fn change_presence(
-        &mut self,
-        ctx: &mut Context<'_>,
-        session: SessionId,
-        frame: &Frame,
-        nick: &str,
-    ) {
-        // With the muc element the server would answer a whole new join, to the carrier alone.
-        let plain = match muc_element(frame) {
-            Some(_) => stanza::edit(frame, |patch, frame| {
-                if let Some(muc) = muc_element(frame) {
-                    patch.remove(&muc);
-                }
-            }),
-            None => frame.clone(),
-        };
-        if nick == self.own.nick() {
-            self.sent_presence = plain.compact();
-        }
-        let changes_nick = nick != self.own.nick();
-        let way = self.send_upstream(ctx, session, &plain, changes_nick);
-        self.note_in_flight(ctx, session, frame, Some(nick), way);
     }
 
     pub(super) fn presence_from_server(
@@ -93,6 +70,8 @@ impl Room {
                 Some("unavailable") => self.own_unavailable(ctx, frame),
                 _ => self.own_available(ctx, frame),
             }
+        } else if kind.is_none() && self.awaits_nick(nick) && is_own(frame) {
+            self.complete_nick_change(ctx, Some(frame));
         } else if !self.is_duplicate(ctx, frame) {
             self.note_occupant(frame, nick);
             self.fan_out(ctx, frame);
@@ -141,12 +120,15 @@ impl Room {
         nick: Option<&str>,
     ) {
         match self.in_flight.answered(frame, nick) {
-            Some(session) => ctx.deliver(session, frame),
+            Some(sent) => {
+                ctx.deliver(sent.session, frame);
+                self.nick_refused(ctx, sent.session, frame, nick);
+            }
             None => self.deliver_to_own(ctx, uplink, frame),
         }
     }
 
-    fn own_available(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
+    pub(super) fn own_available(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
         let asked = self.in_flight.answered(frame, Some(self.own.nick()));
         let renamed = std::mem::take(&mut self.renamed);
         let unasked = asked.is_none() && !renamed;
@@ -157,25 +139,15 @@ impl Room {
         let told = as_own(frame);
         self.view.own = Some(told.compact());
         self.fan_out(ctx, &told);
+        if renamed {
+            self.admit_renamed(ctx);
+        }
     }
 
     fn own_unavailable(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
         let user = MucUser::read(frame);
         if user.has(Status::NickChanged) {
-            self.fan_out(ctx, frame);
-            self.nick_assigned = user.has(Status::NickAssigned);
-            if let Some(own) = user.nick.and_then(|nick| self.jid.occupant(&nick)) {
-                self.renamed = true;
-                self.in_flight.nick_changed(own.nick());
-                // Who joins before the new presence has come knows itself by the new nick.
-                let from = own.to_string();
-                self.view.own = self.view.own.as_ref().map(|presence| {
-                    stanza::edit(presence, |patch, presence| {
-                        patch.set_attr(&presence.root(), "from", &from);
-                    })
-                });
-                self.own = own;
-            }
+            self.nick_changed(ctx, frame, &user);
             return;
         }
         if !user.removed() && !user.has(Status::OwnPresence) {
@@ -183,10 +155,14 @@ impl Room {
             self.fan_out(ctx, frame);
             return;
         }
-        if user.removed() || !self.may_come_back(ctx) {
+        let changes_nick = self.in_flight.nick_change(self.own.nick()).is_some();
+        if !user.removed() && changes_nick {
+            // XEP-0045 7.6 wants 303 here; what follows shows what this was.
+            self.vanished = true;
+        } else if user.removed() && !user.lost() || !self.may_come_back(ctx) {
             self.removed(ctx, frame, &user);
         } else {
-            self.come_back(ctx);
+            self.come_back(ctx, user.lost().then(|| as_own(frame)));
         }
     }
 
@@ -206,9 +182,13 @@ impl Room {
         self.part(ctx);
     }
 
-    /// The proxy has lost the room and cannot come back: 333, removed for technical reasons
-    /// (XEP-0045 16.6.2).
+    /// The proxy has lost the room and cannot come back: the sessions are told what the room has
+    /// said of it, or 333, removed for technical reasons (XEP-0045 16.6.2).
     pub(super) fn lost(&mut self, ctx: &mut Context<'_>) {
+        if let Some(told) = self.comeback.take().and_then(|comeback| comeback.told) {
+            self.fan_out(ctx, &told);
+            self.attached.clear();
+        }
         for session in std::mem::take(&mut self.attached) {
             let gone = stanza::Unavailable {
                 from: &self.own,
@@ -235,10 +215,14 @@ impl Room {
     }
 }
 
+fn is_own(frame: &Frame) -> bool {
+    MucUser::read(frame).has(Status::OwnPresence)
+}
+
 /// An own presence marked as such: a service may leave 110 out towards one of several streams
 /// (ejabberd 23.01), and for a session there is but one.
 fn as_own(frame: &Frame) -> Frame {
-    if MucUser::read(frame).has(Status::OwnPresence) {
+    if is_own(frame) {
         return frame.clone();
     }
     stanza::edit(frame, |patch, frame| {

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::history;
 use crate::identity::RoomAddress;
 use crate::muc_user::{Status, is_muc_user};
-use crate::{SessionId, ns, stanza};
+use crate::{SessionId, stanza};
 
 impl Room {
     /// Brings a session into the room. The whole replay goes out in one go, before any other
@@ -35,6 +35,7 @@ impl Room {
             ctx.replay(session, subject);
         }
         self.attached.insert(session);
+        self.standing.join(session, &request.presence);
         self.note_attachment(ctx);
         self.follow_up(ctx, request);
     }
@@ -42,7 +43,6 @@ impl Room {
     /// The self-presence of a late joiner: what the room last said of the account, with the codes
     /// that describe the room and this join, and never 201 (behaviours 6, 8, 9, 18).
     fn self_presence_for(&self, ctx: &Context<'_>, request: &JoinRequest) -> Option<Frame> {
-        let own = self.view.own.as_ref()?;
         let mut codes = vec![Status::OwnPresence];
         if self.view.non_anonymous {
             codes.push(Status::NonAnonymous);
@@ -53,29 +53,7 @@ impl Room {
         if self.nick_assigned || request.occupant != self.own {
             codes.push(Status::NickAssigned);
         }
-        let id = request.id.as_deref().filter(|_| self.reflects_join_id);
-        let presence = stanza::edit(own, |patch, own| {
-            let root = own.root();
-            match id {
-                Some(id) => patch.set_attr(&root, "id", id),
-                None => patch.remove_attr(&root, "id"),
-            };
-            let Some(x) = root.children().find(is_muc_user) else {
-                return;
-            };
-            for status in x
-                .children()
-                .filter(|child| child.is("status", ns::MUC_USER))
-            {
-                let code = status.attr("code").unwrap_or_default();
-                if Status::is_of_one_join(&code) || matches!(&*code, "100" | "170") {
-                    patch.remove(&status);
-                }
-            }
-            for code in &codes {
-                patch.append(&x, &stanza::status(code.code()));
-            }
-        });
+        let presence = self.own_presence(&codes, request.id.as_deref())?;
         let personal = self.for_session(ctx, request.session, &presence);
         Some(personal.unwrap_or(presence))
     }

@@ -25,6 +25,8 @@ impl Room {
         };
         self.carrier = handover.to;
         self.handed_over = Some(ctx.now.instant);
+        self.heard = ctx.now.instant;
+        self.comeback = None;
         let others = &self.view.others;
         let join = handover
             .brought
@@ -101,6 +103,7 @@ impl Room {
         if user.has(Status::Created) {
             // The room of that name was destroyed meanwhile, and its past is not this one's.
             self.backlog = Backlog::default();
+            self.open_room(ctx);
         }
         if !self.is_known_self_presence(own) {
             self.view.own = Some(own.compact());

@@ -12,13 +12,6 @@ impl World {
         let leave = format!("<presence to='{TEA}/alice' type='unavailable'/>");
         self.service.handle(&stream, &leave);
     }
-
-    /// The service sends a session's stream a stanza, `{to}` standing for its address.
-    fn service_sends(&mut self, session: u64, xml: &str) {
-        let stream = self.sessions[&session].jid.clone();
-        self.service.send(&stream, xml.replace("{to}", &stream));
-        self.sort_out();
-    }
 }
 
 #[test]

@@ -123,18 +123,41 @@ fn b53_a_request_to_the_account_is_answered_by_one_session() {
 }
 
 #[test]
-fn b53_with_nobody_attached_the_proxy_refuses() {
+fn b53_with_nobody_attached_the_proxy_answers() {
+    const ASKED: [&str; 5] = [
+        "<query xmlns='jabber:iq:version'/>",
+        "<ping xmlns='urn:xmpp:ping'/>",
+        "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+        "<query xmlns='http://jabber.org/protocol/disco#info' node='urn:x#1'/>",
+        "<vCard xmlns='vcard-temp'/>",
+    ];
     let (mut w, a, b) = two();
-    w.other(
-        "bob",
-        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
-    );
-    w.run();
+    let asks = |w: &mut World, id: &str, what: &str| {
+        w.other(
+            "bob",
+            &format!("<iq type='get' to='tea@rooms.test/alice' id='{id}'>{what}</iq>"),
+        );
+        w.run();
+    };
+    // One that was put to a session, and four to come.
+    asks(&mut w, "v0", ASKED[0]);
     let idle = w.bind("idle");
     w.cut(a);
     w.cut(b);
     w.run();
-    assert_eq!(w.seen_by_other("bob"), ["error iq v service-unavailable"]);
+    for (n, what) in (1..).zip(&ASKED[1..]) {
+        asks(&mut w, &format!("v{n}"), what);
+    }
+    assert_eq!(
+        w.seen_by_other("bob"),
+        [
+            "iq result v0 alice",
+            "iq result v1 alice",
+            "iq result v2 alice",
+            "error iq v3 service-unavailable",
+            "error iq v4 service-unavailable"
+        ]
+    );
     assert!(w.seen(idle).is_empty());
 }
 

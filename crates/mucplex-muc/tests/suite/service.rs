@@ -39,6 +39,18 @@ pub(crate) struct Past {
     pub(crate) at: SystemTime,
 }
 
+/// How much of a change of nick a room keeps from the one who makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Silence {
+    #[default]
+    Nothing,
+    /// The unavailable with 303.
+    Gone,
+    /// That the unavailable is one with 303.
+    Code,
+    Everything,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) occupants: Vec<Occupant>,
@@ -55,6 +67,8 @@ pub(crate) struct Room {
     pub(crate) refuses: Option<&'static str>,
     /// A message that stands before the door.
     pub(crate) challenge: Option<String>,
+    /// What the room does not tell the one who changes its nick.
+    pub(crate) nick_silence: Silence,
     /// Bodies of the messages, in the room's order.
     pub(crate) said: Vec<String>,
     pub(crate) stanza_ids: usize,
@@ -458,7 +472,19 @@ impl Service {
         let template = self.presence_of(room, &occupant, "unavailable", &[303], None);
         let named = template.replace(" role='none'", &format!(" role='none' nick='{nick}'"));
         self.broadcast(room, Some(&occupant.nick), &named);
-        for stream in &occupant.streams {
+        let silence = self.rooms[room].nick_silence;
+        let told = match silence {
+            Silence::Gone | Silence::Everything => &[],
+            Silence::Nothing | Silence::Code => occupant.streams.as_slice(),
+        };
+        for stream in told {
+            if silence == Silence::Code {
+                let own = named
+                    .replace("303", "110")
+                    .replace(&format!(" nick='{nick}'"), "");
+                self.send(stream, own.replace("{to}", stream));
+                continue;
+            }
             let own = named.replace(
                 "<status code='303'/>",
                 "<status code='303'/><status code='110'/>",
@@ -468,6 +494,11 @@ impl Service {
         nick.clone_into(&mut occupant.nick);
         occupant.payload = payload(frame);
         self.room(room).occupants[at] = occupant.clone();
+        if silence == Silence::Everything {
+            let xml = self.presence_of(room, &occupant, "", &[], None);
+            self.broadcast(room, Some(&occupant.nick), &xml);
+            return;
+        }
         let id = frame.id().filter(|_| self.dialect.reflects_id);
         self.announce(room, &occupant, "", id.as_deref(), &[]);
     }

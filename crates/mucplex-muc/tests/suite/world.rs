@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jid::{BareJid, FullJid};
 use mucplex_muc::{
-    AccountJid, ClientRoute, Hub, Input, Now, Output, Policy, Routes, ServerRoute, SessionId,
-    UplinkId,
+    AccountJid, ClientRoute, Hub, Input, NickConflict, Now, Output, Policy, Routes, ServerRoute,
+    SessionId, UplinkId,
 };
 
 use crate::dialect::{Dialect, PROSODY};
@@ -58,13 +58,20 @@ pub(crate) struct World {
     start: Instant,
     wall: SystemTime,
     pub(crate) elapsed: Duration,
-    policy: Policy,
+    /// Of the hubs that are still to come.
+    pub(crate) policy: Policy,
     next: u64,
 }
 
 /// Two sessions of alice in the room, the first one's uplink carrying it, and bob.
 pub(crate) fn two_of(dialect: Dialect) -> (World, u64, u64) {
     two_in(World::of(dialect))
+}
+
+/// Both have been sent this and nothing else.
+pub(crate) fn both(w: &mut World, a: u64, b: u64, expected: &[&str]) {
+    assert_eq!(w.seen(a), expected);
+    assert_eq!(w.seen(b), expected);
 }
 
 pub(crate) fn two_in(mut w: World) -> (World, u64, u64) {
@@ -101,6 +108,7 @@ impl World {
             wall,
             elapsed: Duration::ZERO,
             policy: Policy {
+                nick_conflict: NickConflict::Account,
                 stay,
                 history: Duration::from_secs(30 * 86_400),
             },
@@ -350,6 +358,13 @@ impl World {
         }
         let uplink = UplinkId(id);
         self.input(&account, Input::UplinkLost { uplink });
+    }
+
+    /// The service sends a session's stream a stanza, `{to}` standing for its address.
+    pub(crate) fn service_sends(&mut self, session: u64, xml: &str) {
+        let stream = self.sessions[&session].jid.clone();
+        self.service.send(&stream, xml.replace("{to}", &stream));
+        self.sort_out();
     }
 
     /// One stanza of an uplink reaches the server.

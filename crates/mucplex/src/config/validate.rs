@@ -9,7 +9,7 @@ use std::{
 };
 
 use jid::DomainPart;
-use mucplex_muc::Policy;
+use mucplex_muc::{NickConflict, Policy};
 use mucplex_net::{ClientTls, Identity, Service, Target, tls};
 use mucplex_stream::{ListenerTls, UpstreamTls};
 use tracing_subscriber::EnvFilter;
@@ -271,18 +271,15 @@ fn listeners(raw: &[RawListener]) -> Result<Vec<ListenerConfig>, ConfigError> {
 }
 
 fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
-    match raw.nick_conflict.as_deref() {
-        None | Some("account") => {}
-        Some(value @ ("rename" | "separate")) => {
-            return Err(not_available(
-                "rooms.nick_conflict".to_owned(),
-                quoted(value),
-                "other ways to settle a second nick are",
-                "allowed is \"account\"",
-            ));
+    let nick_conflict = match raw.nick_conflict.as_deref() {
+        None | Some("account") => NickConflict::Account,
+        Some("rename") => NickConflict::Rename,
+        Some("separate") => NickConflict::Separate,
+        Some(other) => {
+            let allowed = "\"account\", \"rename\", \"separate\"";
+            return Err(invalid("rooms.nick_conflict", other, allowed));
         }
-        Some(other) => return Err(invalid("rooms.nick_conflict", other, "\"account\"")),
-    }
+    };
     if !raw.passthrough.is_empty() {
         return Err(not_available(
             "rooms.passthrough".to_owned(),
@@ -292,6 +289,7 @@ fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
         ));
     }
     Ok(Policy {
+        nick_conflict,
         stay: duration(
             "rooms.stay",
             raw.stay.as_ref(),
