@@ -96,7 +96,10 @@ fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String
     };
     let archive = options.room_archive;
     let Options {
-        extra, extra_rooms, ..
+        extra,
+        extra_rooms,
+        extra_listeners,
+        ..
     } = options;
     format!(
         r#"hosts: ["{DOMAIN}"]
@@ -113,7 +116,8 @@ access_rules:
 shaper:
   slow: {{rate: 3000, burst_size: 20000}}
 listen:
-{listeners}modules:
+{listeners}{extra_listeners}
+modules:
   mod_adhoc: {{}}
   mod_blocking: {{}}
   mod_caps: {{}}

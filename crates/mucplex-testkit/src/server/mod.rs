@@ -74,6 +74,8 @@ pub struct Options {
     /// Lines in the server's own language for the room service: Prosody, in the component;
     /// ejabberd, options of `mod_muc`.
     pub extra_rooms: String,
+    /// More entries of the `listen` list of ejabberd.
+    pub extra_listeners: String,
 }
 
 /// Why a server could not be started or used.
