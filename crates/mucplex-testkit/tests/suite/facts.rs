@@ -1,10 +1,16 @@
 //! What the servers do, as far as the proxy relies on it. Each test prints the stanzas
 //! (`cargo test -p mucplex-testkit --test suite -- --nocapture`) and asserts the facts.
 
+mod carbons;
 mod errors;
+mod forget;
+mod invite;
+mod iq;
 mod join;
 mod leave;
 mod message;
+mod nick;
 mod presence;
 mod removal;
 mod stream;
+mod voice;

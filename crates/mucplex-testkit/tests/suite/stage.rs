@@ -69,6 +69,26 @@ impl Stage {
         self.show(who, &stanzas);
         stanzas
     }
+
+    /// Settles clients twice over, as what one receives can cause something for the one before
+    /// it (a carbon), and writes down under a heading what each has received, in their order.
+    pub(crate) async fn round(
+        &mut self,
+        text: &str,
+        clients: &mut [&mut Client],
+    ) -> Vec<Vec<Stanza>> {
+        self.note(text);
+        let mut seen = vec![Vec::new(); clients.len()];
+        for _ in 0..2 {
+            for (client, seen) in clients.iter_mut().zip(&mut seen) {
+                seen.extend(client.settle(&self.room).await.unwrap());
+            }
+        }
+        for (client, seen) in clients.iter().zip(&seen) {
+            self.show(client.jid(), seen);
+        }
+        seen
+    }
 }
 
 impl Drop for Stage {

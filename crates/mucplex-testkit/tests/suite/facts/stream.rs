@@ -35,7 +35,8 @@ async fn features(kind: Kind) {
     stage.note(&String::from_utf8_lossy(connection.received_raw()));
 
     let alice = stage.account("alice").await;
-    let (connection, _) = alice.direct().authenticate().await.unwrap();
+    let (connection, features) = alice.direct().authenticate().await.unwrap();
+    assert!(features.has_child("csi", "urn:xmpp:csi:0"));
     stage.note("plain port, everything up to the features after the login");
     stage.note(&String::from_utf8_lossy(connection.received_raw()));
     let client = alice
