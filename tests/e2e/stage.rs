@@ -5,6 +5,7 @@ use std::time::Duration;
 use mucplex_testkit::Element;
 use mucplex_testkit::client::{Client, Login, Security};
 use mucplex_testkit::proxy::{Proxy, Setup};
+use mucplex_testkit::rooms::{Room, Service};
 use mucplex_testkit::server::{Account, Kind, Options, Server};
 use mucplex_testkit::tap::Tap;
 use mucplex_testkit::tls::Trust;
@@ -140,6 +141,11 @@ impl Stage {
         Front::start(self.server, sections).await
     }
 
+    /// A room that does what the test says, on the same server, and that no other test uses.
+    pub(crate) async fn scripted(&self, name: &str) -> Room {
+        Service::shared(self.kind).await.new_room(name)
+    }
+
     /// A new account.
     pub(crate) async fn account(&self, name: &str) -> Account {
         self.server.account(name).await.unwrap()
@@ -212,6 +218,23 @@ pub(crate) async fn mark<const N: usize>(
     let mut heard = Vec::with_capacity(N);
     for listener in listeners {
         let mut seen = through(listener, &id, is_it).await;
+        seen.pop();
+        heard.push(seen);
+    }
+    heard.try_into().unwrap()
+}
+
+/// The same barrier in a scripted room, where the room sends the mark, to one occupant: what its
+/// sessions have received up to it.
+pub(crate) async fn marked<const N: usize>(
+    room: &Room,
+    nick: &str,
+    listeners: [&mut Client; N],
+) -> [Vec<Stanza>; N] {
+    let id = room.mark(nick);
+    let mut heard = Vec::with_capacity(N);
+    for listener in listeners {
+        let mut seen = through(listener, "the mark", |it| it.id() == Some(&id)).await;
         seen.pop();
         heard.push(seen);
     }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`server`] | a real Prosody or ejabberd in a temporary directory, and accounts on it |
 //! | [`client`] | a scripted client that sees every byte |
+//! | [`component`] | an external component of a real server |
+//! | [`rooms`] | a room service behind a real server, whose rooms do what the test says |
 //! | [`scripted`] | a server that does what the test says |
 //! | [`proxy`] | the built `mucplex` binary as a process |
 //! | [`tap`] | a TCP forwarder that records, cuts and swallows |
@@ -37,8 +39,10 @@
 )]
 
 pub mod client;
+pub mod component;
 mod process;
 pub mod proxy;
+pub mod rooms;
 pub mod scripted;
 pub mod server;
 pub mod tap;

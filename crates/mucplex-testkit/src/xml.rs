@@ -30,6 +30,9 @@ pub const NS_STREAM: &str = "http://etherx.jabber.org/streams";
 /// Namespace of stanzas on a client's stream.
 pub const NS_CLIENT: &str = "jabber:client";
 
+/// Namespace of stanzas on the stream of a component (XEP-0114).
+pub const NS_COMPONENT: &str = "jabber:component:accept";
+
 /// Large enough for any attribute or text that a test sends in one piece.
 const MAX_TOKEN: usize = 16 << 20;
 
@@ -166,6 +169,8 @@ pub struct StreamReader {
     open: bool,
     /// The stanza that is being read, outermost element first.
     stack: Vec<Element>,
+    /// See [`Self::of_component`].
+    of_component: bool,
 }
 
 impl Default for StreamReader {
@@ -188,7 +193,14 @@ impl StreamReader {
             accounted: 0,
             open: false,
             stack: Vec::new(),
+            of_component: false,
         }
+    }
+
+    /// From now on elements of a component's namespace are given as those of a client's: it is
+    /// the same stanza in either.
+    pub(crate) fn of_component(&mut self) {
+        self.of_component = true;
     }
 
     /// Adds bytes from the peer.
@@ -199,8 +211,10 @@ impl StreamReader {
     /// Begins a new stream with whatever has been fed and not been given out (RFC 6120 4.3.3).
     pub fn restart(&mut self) {
         let pending = std::mem::take(&mut self.pending);
+        let of_component = self.of_component;
         *self = Self {
             pending,
+            of_component,
             ..Self::new()
         };
     }
@@ -233,7 +247,9 @@ impl StreamReader {
         match event {
             rxml::Event::XmlDeclaration(..) => {}
             rxml::Event::StartElement(_, (ns, name), attrs) => {
-                let mut element = Element::bare(name.as_str(), ns.as_str());
+                let translate = self.of_component && ns.as_str() == NS_COMPONENT;
+                let ns = if translate { NS_CLIENT } else { ns.as_str() };
+                let mut element = Element::bare(name.as_str(), ns);
                 *element.attrs_mut() = attrs;
                 if !self.open {
                     self.open = true;

@@ -77,6 +77,12 @@ impl Connection {
         Self::new(Transport::Tcp(tcp))
     }
 
+    /// What is read from now on is the stream of a component (XEP-0114): its stanzas are given in
+    /// the namespace of a client's.
+    pub(crate) fn of_component(&mut self) {
+        self.reader.0.of_component();
+    }
+
     /// Opens a TCP connection and sends nothing.
     pub async fn open(address: SocketAddr) -> Result<Self, ClientError> {
         let what = format!("connect to {address}");

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use crate::component::SECRET;
 use crate::process::find_program;
 use crate::tls::Certificate;
 use crate::{DOMAIN, ROOMS};
@@ -83,10 +84,17 @@ fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String
     } else {
         "starttls"
     };
+    // Without a list of hosts it takes any; a component of a list would get what is for all of it.
+    let components = format!(
+        "  - {{port: {port}, ip: \"127.0.0.1\", module: ejabberd_service, access: all, \
+         password: \"{SECRET}\"}}\n",
+        port = ports.component.port(),
+    );
     let listeners = [
         listen(ports.plain.port(), plain),
         listen(ports.starttls.port(), "starttls_required"),
         listen(ports.direct.port(), "tls"),
+        components,
     ]
     .concat();
     let format = if options.hashed_passwords {

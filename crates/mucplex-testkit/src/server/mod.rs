@@ -138,6 +138,7 @@ struct Ports {
     plain: SocketAddr,
     starttls: SocketAddr,
     direct: SocketAddr,
+    component: SocketAddr,
 }
 
 /// How the server is started: program, arguments and environment.
@@ -174,7 +175,7 @@ impl Server {
         let certificate = Certificate::generate(dir.path(), &[DOMAIN, ROOMS])
             .map_err(ServerError::io("certificate"))?;
         let address = || process::free_address().map_err(ServerError::io("free port"));
-        let (plain, direct) = (address()?, address()?);
+        let (plain, direct, component) = (address()?, address()?, address()?);
         let starttls = match kind {
             // Prosody asks for TLS per host, not per port.
             Kind::Prosody => plain,
@@ -184,6 +185,7 @@ impl Server {
             plain,
             starttls,
             direct,
+            component,
         };
         let launch = match kind {
             Kind::Prosody => prosody::prepare(dir.path(), ports, &certificate, &options)?,
@@ -263,6 +265,11 @@ impl Server {
     /// Where it takes direct TLS (XEP-0368).
     pub fn direct_tls(&self) -> SocketAddr {
         self.ports.direct
+    }
+
+    /// Where it takes components (XEP-0114).
+    pub fn component(&self) -> SocketAddr {
+        self.ports.component
     }
 
     /// The authority that has signed its certificate.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use crate::component::{self, SECRET};
 use crate::process::find_program;
 use crate::tls::Certificate;
 use crate::{DOMAIN, ROOMS};
@@ -39,6 +40,10 @@ fn configuration(dir: &Path, ports: Ports, files: &Certificate, options: &Option
     let dir = dir.display();
     let plain = ports.plain.port();
     let direct = ports.direct.port();
+    let component = ports.component.port();
+    let components: String = component::domains()
+        .map(|domain| format!("Component \"{domain}\"\n    component_secret = \"{SECRET}\"\n"))
+        .collect();
     let certificate = files.certificate.display();
     let key = files.key.display();
     let require_tls = options.require_tls;
@@ -69,6 +74,7 @@ certificates = "{dir}/certs"
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {plain} }}
 c2s_direct_tls_ports = {{ {direct} }}
+component_ports = {{ {component} }}
 modules_enabled = {{ {MODULES}{limits_module} }}
 modules_disabled = {{ "s2s", "admin_socket" }}
 c2s_require_encryption = {require_tls}
@@ -87,6 +93,7 @@ VirtualHost "{DOMAIN}"
 Component "{ROOMS}" "muc"
     {archive}
     {extra_rooms}
-"#
+
+{components}"#
     )
 }

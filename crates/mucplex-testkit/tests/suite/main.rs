@@ -28,5 +28,6 @@ use on_each_server;
 
 mod facts;
 mod kit;
+mod rooms;
 mod smoke;
 mod stage;
