@@ -8,7 +8,7 @@ use mucplex_xml::{Frame, Outgoing};
 use crate::apart::Apart;
 use crate::hub::{Now, Output, Policy};
 use crate::room::JoinRequest;
-use crate::{RoomJid, SessionId, UplinkId};
+use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
 /// A session of the account.
 #[derive(Debug)]
@@ -77,6 +77,11 @@ impl Context<'_> {
 
     /// A live stanza for a session, addressed to it.
     pub(crate) fn deliver(&mut self, session: SessionId, frame: &Frame) {
+        self.deliver_as(session, frame, Urgency::Now);
+    }
+
+    /// The same for a stanza that may be able to wait.
+    pub(crate) fn deliver_as(&mut self, session: SessionId, frame: &Frame, urgency: Urgency) {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };
@@ -86,6 +91,7 @@ impl Context<'_> {
             session,
             stanza,
             owned,
+            urgency,
         });
     }
 
@@ -101,6 +107,7 @@ impl Context<'_> {
             session,
             stanza,
             owned,
+            urgency: Urgency::Now,
         });
     }
 
@@ -114,6 +121,7 @@ impl Context<'_> {
             session,
             stanza: Outgoing::from(bytes),
             owned,
+            urgency: Urgency::Now,
         });
     }
 

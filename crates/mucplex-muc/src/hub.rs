@@ -15,7 +15,7 @@ use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
 use crate::room::{JoinRequest, Room};
 use crate::routes::asks_to_join;
-use crate::{AccountJid, RoomJid, SessionId, UplinkId};
+use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
 
 /// Borrows the parts of a hub that a room sees, and leaves the rooms themselves free.
 macro_rules! context {
@@ -126,6 +126,8 @@ pub enum Output {
         /// Bytes of it that count against the session's outbox: all of a live stanza, and of a
         /// replay only what was written for this session, since the room keeps the rest anyway.
         owned: usize,
+        /// Whether it can wait for a client that is inactive ([`Csi`](crate::Csi)).
+        urgency: Urgency,
     },
     /// A stanza for the server.
     ToServer {
@@ -365,6 +367,7 @@ impl Hub {
                 session,
                 stanza: frame.into(),
                 owned,
+                urgency: Urgency::of(frame),
             });
         }
     }

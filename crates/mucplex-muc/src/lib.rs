@@ -8,7 +8,8 @@
 //! that carries a room goes away, another takes the room over, and nobody notices.
 //!
 //! [`Routes`] is the part of it that each session's task holds itself: it tells which stanzas go to
-//! the hub, so that all others can go straight through.
+//! the hub, so that all others can go straight through. [`Csi`] is the other part: it holds back
+//! what a client can wait for while nobody looks at it.
 //!
 //! ```
 //! use std::time::{Duration, Instant, SystemTime};
@@ -80,6 +81,7 @@
 
 mod apart;
 mod context;
+mod csi;
 mod history;
 mod hub;
 mod identity;
@@ -90,6 +92,7 @@ mod roster;
 mod routes;
 mod stanza;
 
+pub use csi::{Conversation, Csi, Urgency};
 pub use hub::{Hub, Input, NickConflict, Now, Output, Policy};
 pub use identity::{AccountJid, OccupantJid, RoomAddress, RoomJid, SessionId, UplinkId};
-pub use routes::{ClientRoute, Routes, ServerRoute};
+pub use routes::{ClientRoute, RouteSettings, Routes, ServerRoute};

@@ -36,3 +36,7 @@ pub(crate) const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 pub(crate) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// RFC 6120 8.
 pub(crate) const CLIENT: &str = "jabber:client";
+/// XEP-0085.
+pub(crate) const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// XEP-0334.
+pub(crate) const HINTS: &str = "urn:xmpp:hints";

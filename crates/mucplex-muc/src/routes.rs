@@ -32,6 +32,13 @@ pub enum ClientRoute {
     Withhold,
     /// Not passed on; this goes back to the client.
     Answer(Bytes),
+    /// The client says whether somebody looks at it (XEP-0352): for [`Csi`](crate::Csi).
+    ClientState {
+        /// `<active/>`, not `<inactive/>`.
+        active: bool,
+        /// The server is told as well, with the bytes that arrived.
+        upstream: bool,
+    },
     /// Not passed on, and the protocol knows no answer to it (XEP-0352).
     Consumed,
     /// The client's stream ends with this error.
@@ -47,9 +54,17 @@ pub enum ServerRoute {
     Hub,
 }
 
+/// What routes depend on beside the session itself.
+#[derive(Clone, Debug, Default)]
+pub struct RouteSettings {
+    /// The server of the uplink offers XEP-0352. The proxy offers it to the client in any case.
+    pub server_csi: bool,
+}
+
 /// The rooms that one session and its uplink have to do with.
 #[derive(Debug)]
 pub struct Routes {
+    settings: RouteSettings,
     own: Jid,
     own_full: String,
     own_bare: String,
@@ -63,8 +78,9 @@ pub struct Routes {
 
 impl Routes {
     /// The table of a session that has just bound as `own`.
-    pub fn new(own: FullJid) -> Self {
+    pub fn new(own: FullJid, settings: RouteSettings) -> Self {
         Self {
+            settings,
             own_full: own.to_string(),
             own_bare: own.to_bare().to_string(),
             own: own.into(),
@@ -208,15 +224,20 @@ impl Routes {
                 "stream management is not enabled",
             ),
             (ns::COMPRESS, _) => ClientRoute::Answer(stanza::compression_failed()),
-            (ns::CSI, state) => {
-                if self.carries() {
-                    return ClientRoute::Consumed;
-                }
-                self.server_thinks_inactive = state == "inactive";
-                ClientRoute::Direct
-            }
+            (ns::CSI, "active") => self.route_client_state(true),
+            (ns::CSI, "inactive") => self.route_client_state(false),
+            (ns::CSI, _) => ClientRoute::Consumed,
             _ => ClientRoute::Direct,
         }
+    }
+
+    /// An uplink that carries rooms is active for the server: others live by it, too.
+    fn route_client_state(&mut self, active: bool) -> ClientRoute {
+        let upstream = self.settings.server_csi && !self.carries();
+        if upstream {
+            self.server_thinks_inactive = !active;
+        }
+        ClientRoute::ClientState { active, upstream }
     }
 }
 

@@ -54,8 +54,30 @@ pub fn binds_channel(mechanism: &str) -> bool {
 /// non-SASL authentication (XEP-0078).
 #[must_use]
 pub fn for_client(features: &Frame) -> Bytes {
+    rewritten(features, None)
+}
+
+/// The same for the features after login, where the proxy adds what it does itself whatever the
+/// server does: client state indication (XEP-0352 3).
+#[must_use]
+pub fn for_client_after_login(features: &Frame) -> Bytes {
+    let csi = format!("<csi xmlns='{}'/>", ns::CSI);
+    rewritten(features, (!offers_csi(features)).then_some(&*csi))
+}
+
+/// Whether a server's features offer client state indication (XEP-0352 3).
+#[must_use]
+pub fn offers_csi(features: &Frame) -> bool {
+    features.root().child("csi", ns::CSI).is_some()
+}
+
+fn rewritten(features: &Frame, added: Option<&str>) -> Bytes {
     let mut patch = features.patch();
     let mut changed = false;
+    if let Some(added) = added {
+        patch.append(&features.root(), added);
+        changed = true;
+    }
     for feature in features.root().children() {
         for element in taken_out(feature) {
             patch.remove(&element);

@@ -134,6 +134,8 @@ pub struct Bound {
     /// [`ContentNamespace::Default`], a stanza that the proxy itself writes to the uplink has to
     /// declare it. (Towards the client it is always the default namespace.)
     pub content: ContentNamespace,
+    /// Whether the server offers client state indication (XEP-0352), as the proxy always does.
+    pub server_csi: bool,
 }
 
 /// An event without its content.

@@ -69,6 +69,7 @@ struct Authenticated {
     mechanism: String,
     client_lang: Option<String>,
     content: ContentNamespace,
+    server_csi: bool,
 }
 
 #[derive(Debug)]
@@ -302,6 +303,8 @@ impl Login {
             mechanism,
             client_lang: accepted.request.lang.clone(),
             content: accepted.request.content,
+            // Known when the features come.
+            server_csi: false,
         };
         let (uplink, header) = ClientRole::begin_again(accepted.request);
         self.streams.open_server(header);
@@ -431,19 +434,19 @@ impl Login {
                 uplink
             }
             client_role::Progress::Ready => {
-                if let Event::Frame(features) = event {
-                    self.relay_to_client(features);
-                }
                 return Ok(match login {
                     Some(login) => Phase::Binding {
                         subject,
-                        login,
+                        login: self.offer_session(login, event),
                         bind: Bind::Idle,
                     },
-                    None => Phase::Authenticating {
-                        subject,
-                        exchange: Exchange::Idle,
-                    },
+                    None => {
+                        self.offer_login(event);
+                        Phase::Authenticating {
+                            subject,
+                            exchange: Exchange::Idle,
+                        }
+                    }
                 });
             }
         };

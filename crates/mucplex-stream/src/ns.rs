@@ -18,6 +18,8 @@ pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// Stream management of any version (XEP-0198), up to the version number.
 pub const STREAM_MANAGEMENT_ANY: &str = "urn:xmpp:sm:";
+/// Client state indication (XEP-0352).
+pub const CSI: &str = "urn:xmpp:csi:0";
 /// The stream feature of compression (XEP-0138).
 pub const COMPRESS_FEATURE: &str = "http://jabber.org/features/compress";
 /// The protocol of compression (XEP-0138).

@@ -13,7 +13,7 @@ use std::{
 };
 
 use jid::FullJid;
-use mucplex_muc::{AccountJid, Hub, Input, Now, Output, Policy, SessionId, UplinkId};
+use mucplex_muc::{AccountJid, Hub, Input, Now, Output, Policy, SessionId, UplinkId, Urgency};
 use mucplex_net::{Budget, Charge};
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
@@ -190,7 +190,8 @@ impl Owner {
                     session,
                     stanza,
                     owned,
-                } => self.deliver(session, stanza, owned),
+                    urgency,
+                } => self.deliver(session, stanza, owned, urgency),
                 Output::ToServer { uplink, stanza } => {
                     self.send_to_uplink(
                         uplink,
@@ -208,7 +209,7 @@ impl Owner {
         }
     }
 
-    fn deliver(&mut self, session: SessionId, stanza: Outgoing, owned: usize) {
+    fn deliver(&mut self, session: SessionId, stanza: Outgoing, owned: usize, urgency: Urgency) {
         let Some(client) = self
             .sessions
             .get(&session)
@@ -219,9 +220,11 @@ impl Owner {
         };
         let charge = client.owed.charge(owned + PER_STANZA);
         // A closed mailbox belongs to a session whose end is on its way here.
-        let _ = client
-            .mailbox
-            .send(SessionInput::ToClient { stanza, charge });
+        let _ = client.mailbox.send(SessionInput::ToClient {
+            stanza,
+            charge,
+            urgency,
+        });
         self.ahead |= client.owed.used() > client.owed.bound() / 4;
         if client.owed.is_over() {
             warn!(account = %self.account, %session, waiting = client.owed.used(), "a session is too slow");

@@ -1,5 +1,6 @@
 //! The numbered contract, by concern.
 
+mod client_state;
 mod errors;
 mod handover;
 mod history;
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         handover::tests(),
         overlap::tests(),
         isolation::tests(),
+        client_state::tests(),
     ]
     .into_iter()
     .flatten()

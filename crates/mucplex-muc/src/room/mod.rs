@@ -45,7 +45,7 @@ use crate::context::Context;
 use crate::history::Backlog;
 use crate::identity::{OccupantJid, RoomAddress};
 use crate::roster::Roster;
-use crate::{RoomJid, SessionId, UplinkId};
+use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
 pub(crate) use join::JoinRequest;
 
@@ -241,9 +241,22 @@ impl Room {
 
     /// A copy of a live stanza for every attached session.
     fn fan_out(&self, ctx: &mut Context<'_>, frame: &Frame) {
+        let urgency = self.urgency(frame);
         for session in &self.attached {
             let own = self.for_session(ctx, *session, frame);
-            ctx.deliver(*session, own.as_ref().unwrap_or(frame));
+            ctx.deliver_as(*session, own.as_ref().unwrap_or(frame), urgency.clone());
+        }
+    }
+
+    /// What becomes of the account itself in the room no session waits for, marked as such or not.
+    fn urgency(&self, frame: &Frame) -> Urgency {
+        let from = frame.from();
+        let nick = from.as_deref().and_then(|from| from.split_once('/'));
+        match nick {
+            Some((_, nick)) if frame.kind() == Kind::Presence && nick == self.own.nick() => {
+                Urgency::Now
+            }
+            Some(_) | None => Urgency::of(frame),
         }
     }
 

@@ -12,6 +12,7 @@
 )]
 
 mod comeback;
+mod csi;
 mod dialect;
 mod handover;
 mod handover_races;

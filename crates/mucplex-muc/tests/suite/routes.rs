@@ -1,17 +1,25 @@
 //! Which stanzas of a session go where.
 
 use jid::FullJid;
-use mucplex_muc::{ClientRoute, RoomAddress, RoomJid, Routes, ServerRoute};
+use mucplex_muc::{ClientRoute, RoomAddress, RoomJid, RouteSettings, Routes, ServerRoute};
 
 use crate::service::{MUC, parse};
 
 fn routes() -> Routes {
-    Routes::new("alice@example.test/Phone".parse::<FullJid>().unwrap())
+    with_server_csi(true)
+}
+
+fn with_server_csi(server_csi: bool) -> Routes {
+    let own = "alice@example.test/Phone".parse::<FullJid>().unwrap();
+    Routes::new(own, RouteSettings { server_csi })
 }
 
 fn room(jid: &str) -> RoomJid {
     RoomAddress::parse(jid).unwrap().room
 }
+
+const ACTIVE: &str = "<active xmlns='urn:xmpp:csi:0'/>";
+const INACTIVE: &str = "<inactive xmlns='urn:xmpp:csi:0'/>";
 
 fn name(route: &ClientRoute) -> &'static str {
     match route {
@@ -19,6 +27,10 @@ fn name(route: &ClientRoute) -> &'static str {
         ClientRoute::Hub => "hub",
         ClientRoute::Withhold => "withhold",
         ClientRoute::Answer(_) => "answer",
+        ClientRoute::ClientState {
+            upstream: false, ..
+        } => "state",
+        ClientRoute::ClientState { upstream: true, .. } => "state, told",
         ClientRoute::Consumed => "consumed",
         ClientRoute::Refuse(..) => "refuse",
     }
@@ -170,24 +182,38 @@ fn a_second_bind_stream_management_and_compression_are_not_for_the_server() {
 
 /// XEP-0352: a carrying uplink is never inactive for the server.
 #[test]
-fn client_state_on_an_uplink_that_carries_a_room() {
-    let inactive = "<inactive xmlns='urn:xmpp:csi:0'/>";
+fn b65_client_state_on_an_uplink_that_carries_a_room() {
     let mut routes = routes();
-    assert_eq!(path(&mut routes, inactive), "direct");
+    assert_eq!(path(&mut routes, INACTIVE), "state, told");
     assert_eq!(
         routes.carry(&room("a@b.test")).as_deref(),
-        Some(&b"<active xmlns='urn:xmpp:csi:0'/>"[..])
+        Some(ACTIVE.as_bytes())
     );
     assert_eq!(routes.carry(&room("b@b.test")), None);
-    assert_eq!(path(&mut routes, inactive), "consumed");
-    assert_eq!(
-        path(&mut routes, "<active xmlns='urn:xmpp:csi:0'/>"),
-        "consumed"
-    );
+    assert_eq!(path(&mut routes, INACTIVE), "state");
+    assert_eq!(path(&mut routes, ACTIVE), "state");
     let mut active = self::routes();
-    path(&mut active, inactive);
-    path(&mut active, "<active xmlns='urn:xmpp:csi:0'/>");
+    path(&mut active, INACTIVE);
+    path(&mut active, ACTIVE);
     assert_eq!(active.carry(&room("a@b.test")), None);
+}
+
+#[test]
+fn b65_a_server_that_does_not_offer_client_state_hears_nothing_of_it() {
+    let mut routes = with_server_csi(false);
+    assert_eq!(path(&mut routes, INACTIVE), "state");
+    assert_eq!(routes.carry(&room("a@b.test")), None);
+    assert_eq!(path(&mut routes, ACTIVE), "state");
+}
+
+#[test]
+fn b65_what_is_no_client_state_has_no_answer() {
+    for nonza in [
+        "<idle xmlns='urn:xmpp:csi:0'/>",
+        "<csi xmlns='urn:xmpp:csi:0'/>",
+    ] {
+        assert_eq!(path(&mut routes(), nonza), "consumed");
+    }
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use jid::{BareJid, FullJid};
 use mucplex_muc::{
-    AccountJid, ClientRoute, Hub, Input, NickConflict, Now, Output, Policy, Routes, ServerRoute,
-    SessionId, UplinkId,
+    AccountJid, ClientRoute, Csi, Hub, Input, NickConflict, Now, Output, Policy, RouteSettings,
+    Routes, ServerRoute, SessionId, UplinkId, Urgency,
 };
+use mucplex_xml::Outgoing;
 
 use crate::dialect::{Dialect, PROSODY};
 use crate::scribe;
@@ -31,6 +33,7 @@ pub(crate) struct Session {
     /// Undirected unavailable, and what came behind it, until the release.
     withheld: Option<VecDeque<String>>,
     pub(crate) refused: bool,
+    csi: Csi<()>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,18 @@ pub(crate) fn two_in(mut w: World) -> (World, u64, u64) {
     w.joined(b, "alice");
     w.seen_by_other("bob");
     (w, a, b)
+}
+
+/// Notes what goes out to a client.
+fn written<'a>(
+    inbox: &'a mut Vec<String>,
+    all: &'a mut Vec<String>,
+) -> impl FnMut(Outgoing, ()) + 'a {
+    |stanza, ()| {
+        let xml = String::from_utf8(stanza.to_bytes().to_vec()).unwrap();
+        inbox.push(xml.clone());
+        all.push(xml);
+    }
 }
 
 impl World {
@@ -144,7 +159,7 @@ impl World {
                 jid: full.clone(),
                 account: account.to_owned(),
                 session: Some(id),
-                routes: Routes::new(jid.clone()),
+                routes: Routes::new(jid.clone(), RouteSettings { server_csi: true }),
                 up: VecDeque::new(),
                 down: VecDeque::new(),
                 open: true,
@@ -163,6 +178,7 @@ impl World {
                 alive: true,
                 withheld: None,
                 refused: false,
+                csi: Csi::new(&jid, 1 << 16),
             },
         );
         let policy = self.policy.clone();
@@ -201,10 +217,11 @@ impl World {
                 session,
                 stanza,
                 owned,
+                urgency,
             } => {
                 let bytes = stanza.to_bytes();
                 let xml = String::from_utf8(bytes.to_vec()).unwrap();
-                self.deliver(session.0, xml);
+                self.deliver(session.0, xml, urgency);
                 if let Some(session) = self.sessions.get_mut(&session.0) {
                     session.owned += owned;
                 }
@@ -240,7 +257,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, id: u64, xml: String) {
+    fn deliver(&mut self, id: u64, xml: String, urgency: Urgency) {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
@@ -260,9 +277,10 @@ impl World {
                 other.jid
             );
         }
-        let session = self.sessions.get_mut(&id).unwrap();
-        session.inbox.push(xml.clone());
-        session.all.push(xml);
+        let Session {
+            csi, inbox, all, ..
+        } = self.sessions.get_mut(&id).unwrap();
+        csi.pass(urgency, Bytes::from(xml).into(), (), written(inbox, all));
     }
 
     fn push_up(&mut self, uplink: u64, xml: String) {
@@ -326,6 +344,19 @@ impl World {
             ClientRoute::Answer(bytes) => {
                 let xml = String::from_utf8(bytes.to_vec()).unwrap();
                 session.inbox.push(xml);
+            }
+            ClientRoute::ClientState { active, upstream } => {
+                if upstream {
+                    self.push_up(uplink, xml.to_owned());
+                }
+                let Session {
+                    csi, inbox, all, ..
+                } = self.sessions.get_mut(&id).unwrap();
+                if active {
+                    csi.active(written(inbox, all));
+                } else {
+                    csi.inactive();
+                }
             }
             ClientRoute::Consumed => {}
             ClientRoute::Refuse(..) => session.refused = true,
@@ -400,7 +431,8 @@ impl World {
         match uplink.routes.from_server(&frame) {
             ServerRoute::Direct => {
                 if let Some(session) = uplink.session {
-                    self.deliver(session, xml);
+                    let urgency = self.sessions[&session].csi.urgency_of(&frame);
+                    self.deliver(session, xml, urgency);
                 }
             }
             ServerRoute::Hub => {

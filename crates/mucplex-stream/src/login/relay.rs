@@ -1,6 +1,6 @@
 //! What passes between client and server from the first features to the bound session.
 
-use mucplex_xml::{Frame, Kind};
+use mucplex_xml::{Event, Frame, Kind};
 
 use super::{Authenticated, Bound, Login, MAX_REFUSALS, Output, Phase, Subject};
 use crate::{
@@ -137,6 +137,7 @@ impl Login {
                     mechanism,
                     client_lang,
                     content,
+                    server_csi,
                 } = login;
                 let domain = subject.domain;
                 let bound = Bound {
@@ -145,11 +146,33 @@ impl Login {
                     mechanism,
                     client_lang,
                     content,
+                    server_csi,
                 };
                 self.streams.push(Output::Bound(bound));
                 Ok(Phase::Done)
             }
         }
+    }
+
+    /// The features before login, if that is what the event is.
+    pub(super) fn offer_login(&mut self, event: &Event) {
+        if let Event::Frame(features) = event {
+            self.relay_to_client(features);
+        }
+    }
+
+    /// The features after login, if that is what the event is.
+    pub(super) fn offer_session(
+        &mut self,
+        mut login: Authenticated,
+        event: &Event,
+    ) -> Authenticated {
+        if let Event::Frame(features) = event {
+            login.server_csi = features::offers_csi(features);
+            let bytes = features::for_client_after_login(features);
+            self.streams.send_client(bytes);
+        }
+        login
     }
 
     /// Features as the client may see them, everything else as it is.

@@ -12,6 +12,7 @@ fn bound() -> Bound {
         mechanism: "PLAIN".into(),
         client_lang: None,
         content: ContentNamespace::Default,
+        server_csi: false,
     }
 }
 
@@ -28,6 +29,24 @@ fn the_result_passes_and_then_the_session_begins() {
     assert!(!rig.login.wants_client() && !rig.login.wants_server());
     rig.input(Input::ServerClosed);
     rig.expect(&[]);
+}
+
+#[test]
+fn b65_the_session_knows_whether_the_server_has_client_state() {
+    let mut rig = Rig::at_sasl();
+    rig.client(AUTH);
+    rig.server(SUCCESS);
+    rig.client(CLIENT_HEADER);
+    rig.server(SERVER_HEADER);
+    rig.server(SESSION_FEATURES);
+    rig.client(BIND);
+    rig.server(BIND_RESULT);
+    let server_csi = true;
+    let bound = Bound {
+        server_csi,
+        ..bound()
+    };
+    assert_eq!(rig.take().last(), Some(&Line::Bound(bound)));
 }
 
 #[test]

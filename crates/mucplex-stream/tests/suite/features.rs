@@ -1,7 +1,9 @@
 //! What of a server's features the client sees.
 
 use bytes::Bytes;
-use mucplex_stream::features::{binds_channel, for_client, mechanisms};
+use mucplex_stream::features::{
+    binds_channel, for_client, for_client_after_login, mechanisms, offers_csi,
+};
 use mucplex_xml::{Frame, Limits};
 
 /// Neighbours of what is tested, in spellings that a rewrite would change.
@@ -71,6 +73,32 @@ fn left_as_they_are() {
 fn unchanged_features_are_the_same_bytes() {
     let frame = Frame::parse(around("").into(), &Limits::default()).unwrap();
     assert_eq!(for_client(&frame).as_ptr(), frame.bytes().as_ptr());
+}
+
+/// XEP-0352 3: offered after login, whether the server has it or not.
+#[test]
+fn b65_client_state_is_offered_once() {
+    let csi = "<csi xmlns='urn:xmpp:csi:0'/>";
+    let bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>";
+    let offered = |xml: String| {
+        let frame = Frame::parse(xml.into(), &Limits::default()).unwrap();
+        (for_client_after_login(&frame), offers_csi(&frame))
+    };
+    for sm in ["", "<sm xmlns='urn:xmpp:sm:3'/>"] {
+        let without = format!("<stream:features>{bind}{sm}</stream:features>");
+        let with = format!("<stream:features>{csi}{bind}{sm}</stream:features>");
+        let added = format!("<stream:features>{bind}{csi}</stream:features>");
+        let kept = format!("<stream:features>{csi}{bind}</stream:features>");
+        assert_eq!(offered(without), (added.into(), false));
+        assert_eq!(offered(with), (kept.into(), true));
+    }
+    let none = "<stream:features/>".to_owned();
+    let only = format!("<stream:features>{csi}</stream:features>");
+    assert_eq!(offered(none), (only.into(), false));
+    // Of another namespace it is something else.
+    let other = "<stream:features><csi xmlns='urn:xmpp:csi:1'/></stream:features>".to_owned();
+    assert!(!offered(other).1);
+    assert_eq!(rewrite(&around("")), around(""));
 }
 
 #[test]

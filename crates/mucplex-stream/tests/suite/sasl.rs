@@ -24,7 +24,7 @@ fn transcript(auth: &str, exchange: &[(&str, &str)], success: &str, mechanism: &
     rig.server(SERVER_HEADER);
     rig.server(BIND_FEATURES);
     rig.expect(&[to_client(format!(
-        "{}{BIND_FEATURES}",
+        "{}{SESSION_FEATURES}",
         relayed(SERVER_HEADER)
     ))]);
     rig.client(BIND);
@@ -180,7 +180,7 @@ fn a_client_that_does_not_wait() {
         to_server(UPLINK_HEADER),
     ]);
     rig.server(&format!("{SERVER_HEADER}{BIND_FEATURES}"));
-    let greeting = format!("{}{BIND_FEATURES}", relayed(SERVER_HEADER));
+    let greeting = format!("{}{SESSION_FEATURES}", relayed(SERVER_HEADER));
     rig.expect(&[to_client(greeting), to_server(BIND)]);
     rig.server(BIND_RESULT);
     let lines = rig.take();

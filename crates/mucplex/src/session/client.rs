@@ -1,6 +1,6 @@
 //! What comes from the client.
 
-use mucplex_muc::ClientRoute;
+use mucplex_muc::{ClientRoute, Urgency};
 use mucplex_xml::{Event, Frame, FramingError, StreamErrorCondition};
 use tracing::{debug, info};
 
@@ -63,7 +63,13 @@ impl Steady {
                     })
                     .await;
             }
-            ClientRoute::Answer(answer) => self.queue_for_client(answer),
+            ClientRoute::Answer(answer) => self.queue_for_client(answer, Urgency::Now),
+            ClientRoute::ClientState { active, upstream } => {
+                if upstream {
+                    self.uplink.outbox_mut().push(&frame);
+                }
+                self.client_state(active);
+            }
             ClientRoute::Consumed => {}
             ClientRoute::Refuse(condition, text) => return self.refuse(condition, text).await,
         }

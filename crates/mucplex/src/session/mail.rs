@@ -2,7 +2,7 @@
 
 use mucplex_stream::stream_end;
 use mucplex_xml::StreamErrorCondition;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     SessionInput,
@@ -13,13 +13,11 @@ use super::{
 impl Steady {
     pub(super) async fn mail(&mut self, input: SessionInput) -> Flow {
         match input {
-            SessionInput::ToClient { stanza, charge } => match &mut self.client {
-                Some(client) => client.outbox_mut().push_charged(stanza, Some(charge)),
-                None => debug!(
-                    bytes = stanza.len(),
-                    "a room stanza for a client that has just gone"
-                ),
-            },
+            SessionInput::ToClient {
+                stanza,
+                charge,
+                urgency,
+            } => self.room_stanza(stanza, charge, urgency),
             SessionInput::ToServer { stanza, charge } => {
                 self.queue_for_server(stanza, charge);
             }
@@ -61,7 +59,7 @@ impl Steady {
             // The error has to arrive before the client would have read all that.
             let lost = client.outbox_mut().abandon();
             warn!(
-                stanzas = lost.stanzas,
+                stanzas = lost.stanzas + self.csi.abandon(),
                 bytes = lost.bytes,
                 "a client too slow is ended"
             );

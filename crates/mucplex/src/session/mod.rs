@@ -7,12 +7,13 @@ mod bounce;
 mod client;
 mod login;
 mod mail;
+mod queue;
 mod server;
 mod steady;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use mucplex_muc::{RoomJid, SessionId};
+use mucplex_muc::{RoomJid, SessionId, Urgency};
 use mucplex_net::{Charge, Connection, Transport};
 use mucplex_stream::ListenerTls;
 use mucplex_xml::{Outgoing, StreamErrorCondition};
@@ -32,7 +33,11 @@ const CLOSING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum SessionInput {
     /// From the hub to this session's client.
-    ToClient { stanza: Outgoing, charge: Charge },
+    ToClient {
+        stanza: Outgoing,
+        charge: Charge,
+        urgency: Urgency,
+    },
     /// From the hub to the server on this session's uplink; with the charge of the session that
     /// caused it.
     ToServer {

@@ -26,7 +26,7 @@ impl Steady {
             }
             match self.uplink.framer_mut().next_event() {
                 Ok(Some(Event::Frame(frame))) => self.server_frame(frame).await?,
-                Ok(Some(Event::Whitespace(space))) => self.queue_for_client(space),
+                Ok(Some(Event::Whitespace(space))) => self.keepalive(space),
                 Ok(Some(Event::End)) => {
                     debug!("the server ends its stream");
                     return Flow::Break(Farewell::End);
@@ -49,7 +49,10 @@ impl Steady {
                 return self.tell(AccountInput::FromServer { uplink, frame }).await;
             }
             ServerRoute::Direct if self.client.is_none() => self.no_reader(&frame),
-            ServerRoute::Direct => self.queue_for_client(&frame),
+            ServerRoute::Direct => {
+                let urgency = self.csi.urgency_of(&frame);
+                self.queue_for_client(&frame, urgency);
+            }
         }
         if frame.kind() == Kind::StreamError {
             // RFC 6120 4.9.1.1: it ends the stream, whatever follows.

@@ -28,7 +28,7 @@ use std::{
 };
 
 use jid::FullJid;
-use mucplex_muc::{AccountJid, Routes, SessionId, UplinkId};
+use mucplex_muc::{AccountJid, Csi, RouteSettings, Routes, SessionId, UplinkId};
 use mucplex_net::{Budget, Charge, Connection};
 use mucplex_stream::{ContentNamespace, stream_end};
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
@@ -38,13 +38,16 @@ use tokio::{
 };
 use tracing::{Instrument as _, debug, info, warn};
 
-use super::{CLOSING, PER_STANZA, SessionInput, login::LoggedIn};
+use super::{CLOSING, SessionInput, login::LoggedIn};
 use crate::{account::AccountInput, server::Shared};
 
 /// What may wait for the server before the client is no longer read.
 const WAITING: usize = 64 * 1024;
 /// What of one client may be on its way through the hub before the client is no longer read.
 const IN_FLIGHT: usize = 64 * 1024;
+/// The part of the outbox's bound that may be held for an inactive client: by itself it neither
+/// keeps the uplink from being read nor tells the account's owner to be slow.
+const HELD_SHARE: usize = 8;
 /// So much is written even while there is more to read.
 const WRITE_BATCH: usize = 16 * 1024;
 /// Frames taken from one side before the others have their turn.
@@ -62,6 +65,9 @@ pub(super) struct Steady {
     /// Bare JID.
     pub(super) own_bare: String,
     pub(super) routes: Routes,
+    /// Everything for the client goes through here; what it holds is charged to `owed` all the
+    /// while.
+    pub(super) csi: Csi<Charge>,
     /// `None` once it is gone, or on its own way to its end.
     pub(super) client: Option<Connection>,
     pub(super) uplink: Connection,
@@ -141,15 +147,18 @@ impl Steady {
             bound,
         } = logged_in;
         let account_jid = AccountJid(bound.jid.to_bare());
+        let route_settings = RouteSettings {
+            server_csi: bound.server_csi,
+        };
         Self {
             account: shared.accounts.owner(&account_jid),
             owed: Budget::new(shared.outbox_bytes),
             in_flight: Budget::new(IN_FLIGHT),
-            shared,
             session,
             uplink_id,
             own_bare: account_jid.to_string(),
-            routes: Routes::new(bound.jid.clone()),
+            routes: Routes::new(bound.jid.clone(), route_settings),
+            csi: Csi::new(&bound.jid, shared.outbox_bytes / HELD_SHARE),
             client: Some(client),
             uplink,
             phase: Phase::Open,
@@ -164,6 +173,7 @@ impl Steady {
             client_lang: bound.client_lang,
             deadline: None,
             turn: 0,
+            shared,
         }
     }
 
@@ -354,15 +364,6 @@ impl Steady {
         self.uplink.outbox_mut().push_charged(stanza, charge);
     }
 
-    /// Queues for the client what does not come by way of the hub.
-    pub(super) fn queue_for_client(&mut self, stanza: impl Into<Outgoing>) {
-        let stanza = stanza.into();
-        if let Some(client) = &mut self.client {
-            let charge = self.owed.charge(stanza.len() + PER_STANZA);
-            client.outbox_mut().push_charged(stanza, Some(charge));
-        }
-    }
-
     /// Enters a phase that must not last for ever.
     pub(super) fn enter(&mut self, phase: Phase) {
         self.deadline = match phase {
@@ -426,6 +427,7 @@ impl Steady {
 
     /// Lets a client that is still there go with what it is owed, on its own time.
     pub(super) fn dismiss_client(&mut self, farewell: Farewell) {
+        self.flush_held();
         let Some(mut client) = self.client.take() else {
             return;
         };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mucplex_testkit::{client::Client, scripted::Peer};
+
 use crate::stage::{Stage, expect_end, expect_stream_error};
 
 /// Behaviour 70.
@@ -215,4 +217,103 @@ async fn a_slow_server_is_no_burden() {
         assert!(grown < 8 << 20, "{grown} bytes more");
     }
     drop(sending.await.unwrap());
+}
+
+const INACTIVE: &str = "<inactive xmlns='urn:xmpp:csi:0'/>";
+const ACTIVE: &str = "<active xmlns='urn:xmpp:csi:0'/>";
+
+/// A session of which the proxy knows that nobody looks at it.
+async fn inactive_session(stage: &Stage) -> (Client, Peer) {
+    let (mut client, mut peer) = stage.session("alice").await;
+    client
+        .send_raw(format!("{INACTIVE}<message id='first'/>"))
+        .await
+        .unwrap();
+    // The server has not offered it, and is not told.
+    assert_eq!(peer.recv().await.unwrap().id(), Some("first"));
+    (client, peer)
+}
+
+fn presence(who: &str, id: usize) -> String {
+    format!("<presence from='{who}@example.test/pc' id='{id}'/>")
+}
+
+/// Behaviour 65, with a server that knows nothing of it.
+#[tokio::test]
+async fn an_inactive_client_gets_the_last_presences_before_what_needs_them() {
+    let stage = Stage::new().await;
+    let (mut client, mut peer) = inactive_session(&stage).await;
+    peer.send_raw(format!(
+        "{}{}{} ",
+        presence("bob", 1),
+        presence("carol", 2),
+        presence("bob", 3)
+    ))
+    .await
+    .unwrap();
+    // A keepalive passes by.
+    client
+        .read_raw_until("a keepalive", |bytes| bytes.ends_with(b" "))
+        .await
+        .unwrap();
+    peer.send_raw("<iq type='get' id='4'><ping xmlns='urn:xmpp:ping'/></iq>")
+        .await
+        .unwrap();
+    for id in ["2", "3", "4"] {
+        assert_eq!(client.recv().await.unwrap().id(), Some(id));
+    }
+    peer.send_raw(format!("{}{} ", presence("bob", 5), presence("bob", 6)))
+        .await
+        .unwrap();
+    client
+        .read_raw_until("a keepalive", |bytes| bytes.ends_with(b" "))
+        .await
+        .unwrap();
+    client.send_raw(ACTIVE).await.unwrap();
+    assert_eq!(client.recv().await.unwrap().id(), Some("6"));
+    peer.send_raw(format!("{}{}", presence("bob", 7), presence("bob", 8)))
+        .await
+        .unwrap();
+    for id in ["7", "8"] {
+        assert_eq!(client.recv().await.unwrap().id(), Some(id));
+    }
+}
+
+/// Whoever ends the stream, nothing stays behind.
+#[tokio::test]
+async fn what_is_held_goes_out_before_the_end() {
+    let stage = Stage::new().await;
+    let (mut client, mut peer) = inactive_session(&stage).await;
+    peer.send_raw(format!("{}</stream:stream>", presence("bob", 1)))
+        .await
+        .unwrap();
+    assert_eq!(client.recv().await.unwrap().id(), Some("1"));
+    expect_end(&mut client).await;
+
+    let (mut client, mut peer) = inactive_session(&stage).await;
+    client.send_raw("</stream:stream>").await.unwrap();
+    expect_end(&mut peer).await;
+    peer.send_raw(format!("{}</stream:stream>", presence("bob", 2)))
+        .await
+        .unwrap();
+    assert_eq!(client.recv().await.unwrap().id(), Some("2"));
+    expect_end(&mut client).await;
+}
+
+/// What is held is bounded far below what would end the session.
+#[tokio::test]
+async fn an_inactive_client_with_many_contacts_is_no_slow_one() {
+    let stage = Stage::with("[session]\noutbox_bytes = '64KiB'\nstanza_bytes = '16KiB'\n").await;
+    let (mut client, mut peer) = inactive_session(&stage).await;
+    let last = 2_000;
+    let all: String = (0..=last)
+        .map(|number| presence(&format!("contact{number}"), number))
+        .collect();
+    peer.send_raw(all).await.unwrap();
+    peer.send_raw("<message id='done'/>").await.unwrap();
+    for number in 0..=last {
+        let id = number.to_string();
+        assert_eq!(client.recv().await.unwrap().id(), Some(&*id));
+    }
+    assert_eq!(client.recv().await.unwrap().id(), Some("done"));
 }
