@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -32,6 +32,10 @@ impl Certificate {
         let end = rcgen::date_time_ymd(2100, 1, 1);
         let mut authority = CertificateParams::new(Vec::new()).map_err(other)?;
         authority.not_after = end;
+        // OpenSSL takes a certificate whose subject is its issuer's for self-signed, and rcgen gives
+        // all the same name.
+        let name = "mucplex test authority";
+        authority.distinguished_name.push(DnType::CommonName, name);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().map_err(other)?;
         let authority = CertifiedIssuer::self_signed(authority, authority_key).map_err(other)?;
