@@ -19,6 +19,7 @@
 )]
 
 mod behaviours;
+mod clients;
 mod plain;
 mod raw;
 mod stage;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let all = behaviours::tests()
         .into_iter()
+        .chain(clients::tests())
         .chain(plain::tests())
         .chain(streams::tests())
         .chain(transparency::tests());

@@ -233,11 +233,17 @@ fn print_how_to_connect(server: &Server, proxy: &Proxy, accounts: &[Account; 3])
         );
     }
     println!("  rooms     any name @{}", server.rooms_domain());
+    println!("  authority {}", proxy.ca_pem().display());
     println!("  log       {}", proxy.log_path().display());
     println!(
         "For example: profanity, then  /connect alice@{DOMAIN} server {} port {} tls trust",
         address.ip(),
         address.port()
+    );
+    println!(
+        "Past the proxy: port {}, authority {}",
+        server.starttls().port(),
+        server.ca_pem().display()
     );
     println!("Ctrl-C ends it and leaves nothing behind.");
 }

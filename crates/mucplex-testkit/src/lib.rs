@@ -7,6 +7,7 @@
 //! | [`component`] | an external component of a real server |
 //! | [`rooms`] | a room service behind a real server, whose rooms do what the test says |
 //! | [`scripted`] | a server that does what the test says |
+//! | [`program`] | any other program that plays a part, run to its end |
 //! | [`proxy`] | the built `mucplex` binary as a process |
 //! | [`tap`] | a TCP forwarder that records, cuts and swallows |
 //! | [`transcript`] | a canonical form of stanzas, to compare two runs |
@@ -41,6 +42,7 @@
 pub mod client;
 pub mod component;
 mod process;
+pub mod program;
 pub mod proxy;
 pub mod rooms;
 pub mod scripted;

@@ -286,6 +286,11 @@ impl Proxy {
             .security(Security::StartTls(self.trust()))
     }
 
+    /// The authority that has signed its certificate.
+    pub fn ca_pem(&self) -> &Path {
+        &self.certificate.ca
+    }
+
     /// A client's trust in its certificate.
     pub fn trust(&self) -> Trust {
         Trust::ca_file(&self.certificate.ca).expect("the authority was written at the start")
