@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 deploy/install-packages.sh gcc libc6-dev prosody ejabberd
+tests/clients/install.sh
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 # A backtrace needs line tables; where nobody looks at one, builds are faster without.
 [ -z "${CI:-}" ] || export CARGO_PROFILE_DEV_DEBUG=0
