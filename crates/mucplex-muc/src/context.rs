@@ -16,6 +16,8 @@ pub(crate) struct Session {
     /// Its full JID as text, as it is written into every copy.
     pub(crate) address: String,
     pub(crate) uplink: UplinkId,
+    /// It has enabled message carbons (XEP-0280 4).
+    pub(crate) carbons: bool,
 }
 
 /// A stream to the server that can carry rooms.
@@ -73,6 +75,11 @@ impl Context<'_> {
     /// The uplink of a session.
     pub(crate) fn uplink_of(&self, session: SessionId) -> Option<UplinkId> {
         self.sessions.get(&session).map(|session| session.uplink)
+    }
+
+    /// Whether the session gets copies of what its siblings say (XEP-0280 4).
+    pub(crate) fn wants_carbons(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|it| it.carbons)
     }
 
     /// A live stanza for a session, addressed to it.

@@ -13,7 +13,7 @@ use mucplex_xml::{Frame, Outgoing};
 use crate::apart::Apart;
 use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
-use crate::room::{JoinRequest, Room};
+use crate::room::{Carbon, JoinRequest, Room};
 use crate::routes::asks_to_join;
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
 
@@ -85,6 +85,13 @@ pub enum Input {
         session: SessionId,
         /// The stanza.
         frame: Frame,
+    },
+    /// The server has granted or taken back message carbons (XEP-0280 4, 5).
+    SessionCarbons {
+        /// The session.
+        session: SessionId,
+        /// Whether it gets copies from now on.
+        enabled: bool,
     },
     /// The session sent undirected unavailable: it is detached from its rooms. The shell withholds
     /// that stanza, and what the client sends after it, until [`Output::Release`].
@@ -160,7 +167,8 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Hub {
     account: AccountJid,
-    /// The account's JID as it stands in XML.
+    /// The account's JID, and the same as it stands in XML.
+    account_bare: String,
     account_text: String,
     policy: Policy,
     sessions: Sessions,
@@ -213,6 +221,7 @@ impl Hub {
     pub fn new(account: AccountJid, policy: Policy) -> Self {
         Self {
             account_text: escape_attribute(&account.to_string()).into_owned(),
+            account_bare: account.to_string(),
             account,
             policy,
             sessions: Sessions::new(),
@@ -245,6 +254,11 @@ impl Hub {
             }
             Input::FromClient { session, frame } => self.client_stanza(now, session, &frame),
             Input::FromServer { uplink, frame } => self.server_stanza(now, uplink, &frame),
+            Input::SessionCarbons { session, enabled } => {
+                if let Some(known) = self.sessions.get_mut(&session) {
+                    known.carbons = enabled;
+                }
+            }
             Input::SessionUnavailable { session } => self.session_away(now, session, false),
             Input::SessionEnded { session } => self.session_away(now, session, true),
             Input::UplinkLost { uplink } => self.uplink_lost(now, uplink),
@@ -293,6 +307,7 @@ impl Hub {
             Session {
                 address: jid.to_string(),
                 uplink,
+                carbons: false,
             },
         );
     }
@@ -345,7 +360,14 @@ impl Hub {
     }
 
     fn server_stanza(&mut self, now: Now, uplink: UplinkId, frame: &Frame) {
-        let address = frame.from().and_then(|from| RoomAddress::parse(&from));
+        let from = frame.from();
+        if from.as_deref() == Some(&*self.account_bare)
+            && let Some(carbon) = Carbon::read(frame)
+        {
+            self.carbon(now, uplink, frame, &carbon);
+            return;
+        }
+        let address = from.and_then(|from| RoomAddress::parse(&from));
         match &address {
             Some(address) if self.apart.server_stanza(&address.room, uplink, frame) => {
                 self.for_own_session(uplink, frame);
@@ -356,6 +378,17 @@ impl Hub {
                 });
             }
             Some(_) | None => self.for_own_session(uplink, frame),
+        }
+    }
+
+    /// The server's copy of a message between the account and, maybe, one of its rooms.
+    fn carbon(&mut self, now: Now, uplink: UplinkId, frame: &Frame, carbon: &Carbon<'_>) {
+        let peer = RoomAddress::parse(&carbon.peer);
+        match peer.filter(|peer| self.rooms.contains_key(&peer.room)) {
+            Some(peer) => self.with_room(now, &peer.room, |room, ctx| {
+                room.carbon(ctx, uplink, carbon);
+            }),
+            None => self.for_own_session(uplink, frame),
         }
     }
 

@@ -14,6 +14,10 @@ pub(crate) const DATA: &str = "jabber:x:data";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0092.
 pub(crate) const VERSION: &str = "jabber:iq:version";
+/// XEP-0280.
+pub(crate) const CARBONS: &str = "urn:xmpp:carbons:2";
+/// XEP-0297.
+pub(crate) const FORWARD: &str = "urn:xmpp:forward:0";
 /// XEP-0199.
 pub(crate) const PING: &str = "urn:xmpp:ping";
 /// XEP-0203.

@@ -14,8 +14,11 @@ use mucplex_xml::{Element, Frame, Kind, StreamErrorCondition};
 use crate::RoomJid;
 use crate::identity::{RoomAddress, bare_part, normal_bare};
 use crate::ns;
+use crate::room::Carbon;
 use crate::stanza;
 
+/// Requests for carbons that may be under way on one stream.
+const CARBONS_REQUESTS: usize = 16;
 /// How many different rooms one session may ask for; a bound on memory, far above any use.
 const ROOMS_PER_SESSION: usize = 10_000;
 
@@ -52,6 +55,9 @@ pub enum ServerRoute {
     Direct,
     /// To the account's hub.
     Hub,
+    /// As `Direct`, and the hub is told that the session gets carbons from now on, or none
+    /// ([`Input::SessionCarbons`](crate::Input::SessionCarbons)).
+    Carbons(bool),
 }
 
 /// What routes depend on beside the session itself.
@@ -74,6 +80,8 @@ pub struct Routes {
     carried: HashSet<String>,
     /// The client has told that nobody looks (XEP-0352), and the server knows.
     server_thinks_inactive: bool,
+    /// Requests for carbons, or for none, that the server has not answered: ids.
+    carbons_asked: Vec<(String, bool)>,
 }
 
 impl Routes {
@@ -87,6 +95,7 @@ impl Routes {
             asked: HashSet::new(),
             carried: HashSet::new(),
             server_thinks_inactive: false,
+            carbons_asked: Vec::new(),
         }
     }
 
@@ -109,7 +118,10 @@ impl Routes {
     }
 
     /// Finds the path of a frame from the server.
-    pub fn from_server(&self, frame: &Frame) -> ServerRoute {
+    pub fn from_server(&mut self, frame: &Frame) -> ServerRoute {
+        if let Some(enabled) = self.grants_carbons(frame) {
+            return ServerRoute::Carbons(enabled);
+        }
         if self.carried.is_empty() && self.asked.is_empty() {
             return ServerRoute::Direct;
         }
@@ -120,6 +132,9 @@ impl Routes {
                 // server takes it for an older stream of the same full JID (ejabberd 23.01): what
                 // that one was owed, and its leave, are not for this session.
                 Some(from) if contains(&self.asked, &from) => ServerRoute::Hub,
+                Some(from) if *from == self.own_bare && self.copies_room_message(frame) => {
+                    ServerRoute::Hub
+                }
                 Some(_) | None => ServerRoute::Direct,
             },
             Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => ServerRoute::Direct,
@@ -164,6 +179,9 @@ impl Routes {
         if contains(&self.asked, &to) || contains(&self.carried, &to) {
             return ClientRoute::Hub;
         }
+        if frame.kind() == Kind::Iq && *to == *self.own_bare {
+            return self.route_undirected_iq(frame);
+        }
         if !asks_to_join(frame) {
             return ClientRoute::Direct;
         }
@@ -186,7 +204,7 @@ impl Routes {
         }
     }
 
-    fn route_undirected(&self, frame: &Frame) -> ClientRoute {
+    fn route_undirected(&mut self, frame: &Frame) -> ClientRoute {
         match frame.kind() {
             Kind::Presence
                 if frame.stanza_type().as_deref() == Some("unavailable")
@@ -194,24 +212,72 @@ impl Routes {
             {
                 ClientRoute::Withhold
             }
-            // A second resource on the same stream would make stanzas whose `to` the proxy takes
-            // for somebody else's (RFC 6120 7.1 leaves it to the server to allow only one).
-            Kind::Iq
-                if frame.stanza_type().as_deref() == Some("set")
-                    && frame.root().child("bind", ns::BIND).is_some() =>
-            {
-                ClientRoute::Answer(stanza::error_to_client(
-                    frame,
-                    &stanza::StanzaError::NOT_ALLOWED,
-                ))
-            }
+            Kind::Iq => self.route_undirected_iq(frame),
             Kind::Message
             | Kind::Presence
-            | Kind::Iq
             | Kind::StreamError
             | Kind::StreamFeatures
             | Kind::Nonza => ClientRoute::Direct,
         }
+    }
+
+    fn route_undirected_iq(&mut self, frame: &Frame) -> ClientRoute {
+        let root = frame.root();
+        if frame.stanza_type().as_deref() != Some("set") {
+            return ClientRoute::Direct;
+        }
+        // A second resource on the same stream would make stanzas whose `to` the proxy takes for
+        // somebody else's (RFC 6120 7.1 leaves it to the server to allow only one).
+        if root.child("bind", ns::BIND).is_some() {
+            return ClientRoute::Answer(stanza::error_to_client(
+                frame,
+                &stanza::StanzaError::NOT_ALLOWED,
+            ));
+        }
+        self.note_carbons_request(frame);
+        ClientRoute::Direct
+    }
+
+    /// XEP-0280 4 and 5: a client asks its own account for copies, or for none any more.
+    fn note_carbons_request(&mut self, frame: &Frame) {
+        let root = frame.root();
+        let enables = root.child("enable", ns::CARBONS).is_some();
+        if !enables && root.child("disable", ns::CARBONS).is_none() {
+            return;
+        }
+        if self.carbons_asked.len() < CARBONS_REQUESTS
+            && let Some(id) = frame.id()
+        {
+            self.carbons_asked.push((id.into_owned(), enables));
+        }
+    }
+
+    /// The answer to such a request; only the account's own server sends from its bare JID.
+    fn grants_carbons(&mut self, frame: &Frame) -> Option<bool> {
+        if self.carbons_asked.is_empty() || frame.kind() != Kind::Iq {
+            return None;
+        }
+        let from = frame.from();
+        let own = |from| from == self.own_bare || from == self.own_full;
+        if !from.as_deref().is_none_or(own) {
+            return None;
+        }
+        let id = frame.id()?;
+        let place = self
+            .carbons_asked
+            .iter()
+            .position(|(asked, _)| *asked == *id)?;
+        let (_, enabled) = self.carbons_asked.swap_remove(place);
+        (frame.stanza_type().as_deref() == Some("result")).then_some(enabled)
+    }
+
+    /// Whether the server's copy of a message (XEP-0280 7) is of one between the account and a room
+    /// it is in by way of the hub.
+    fn copies_room_message(&self, frame: &Frame) -> bool {
+        let carbon = Carbon::read(frame);
+        carbon.is_some_and(|carbon| {
+            contains(&self.asked, &carbon.peer) || contains(&self.carried, &carbon.peer)
+        })
     }
 
     fn route_nonza(&mut self, frame: &Frame) -> ClientRoute {

@@ -262,6 +262,29 @@ pub(crate) fn disco_info() -> String {
     out
 }
 
+/// A copy of what the session `sender` has sent, for the session `to` of the same `account`
+/// (XEP-0280 7). The account's JID is given as it stands in XML.
+pub(crate) fn sent_carbon(sent: &Frame, account: &str, sender: &str, to: &str) -> Bytes {
+    let sent = edit(sent, |patch, sent| {
+        patch.set_attr(&sent.root(), "from", sender);
+    });
+    let mut out = String::from("<message from='");
+    out.push_str(account);
+    out.push('\'');
+    attribute(&mut out, "to", Some(to));
+    attribute(&mut out, "type", sent.stanza_type().as_deref());
+    out.push_str("><sent xmlns='");
+    out.push_str(ns::CARBONS);
+    out.push_str("'><forwarded xmlns='");
+    out.push_str(ns::FORWARD);
+    out.push_str("'>");
+    out.push_str(&String::from_utf8_lossy(
+        &sent.declaring_client().to_bytes(),
+    ));
+    out.push_str("</forwarded></sent></message>");
+    Bytes::from(out)
+}
+
 /// The empty subject that ends a join where the room has told none (XEP-0045 7.2.15).
 pub(crate) fn empty_subject(room: &RoomJid) -> Option<Frame> {
     let mut out = open("message", "groupchat");

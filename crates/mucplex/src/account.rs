@@ -44,6 +44,8 @@ pub(crate) enum AccountInput {
         frame: Frame,
         charge: Charge,
     },
+    /// The server has granted message carbons to the session, or taken them back.
+    Carbons { session: SessionId, enabled: bool },
     /// The client's undirected unavailable is withheld.
     Unavailable { session: SessionId },
     /// The client is gone for good.
@@ -145,6 +147,9 @@ impl Owner {
                 charge,
             } => {
                 self.drive(Input::FromClient { session, frame }, Some(charge));
+            }
+            AccountInput::Carbons { session, enabled } => {
+                self.drive(Input::SessionCarbons { session, enabled }, None);
             }
             AccountInput::Unavailable { session } => {
                 self.drive(Input::SessionUnavailable { session }, None);

@@ -25,6 +25,9 @@ impl Room {
             Some("groupchat") => self.speak(ctx, session, frame, nick),
             _ if self.attached.contains(&session) => {
                 let way = self.send_upstream(ctx, session, frame, false);
+                if way.is_some() {
+                    self.copy_to_others(ctx, session, frame);
+                }
                 self.note_in_flight(ctx, session, frame, nick, way);
             }
             _ => self.pass_on_own_uplink(ctx, session, frame),

@@ -7,6 +7,7 @@
 //! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
+//! | `private` | private messages, and the copies other sessions get | 27, 28 |
 //! | `in_flight` | what waits for its reflection or error | 24, 25, 29, 35 |
 //! | `presence` | the presences of others and the account's own | 32, 33, 39, 47, 49 |
 //! | `standing` | the account's one presence out of those of its sessions | 37, 38, 40 |
@@ -32,6 +33,7 @@ mod nick;
 mod overlap;
 mod ping;
 mod presence;
+mod private;
 mod replay;
 mod standing;
 mod takeover;
@@ -48,6 +50,7 @@ use crate::roster::Roster;
 use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
 pub(crate) use join::JoinRequest;
+pub(crate) use private::Carbon;
 
 use comeback::Comeback;
 use handover::Handover;

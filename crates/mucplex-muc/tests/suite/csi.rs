@@ -367,10 +367,10 @@ fn b65_what_becomes_of_the_account_itself_does_not_wait() {
         // A status and a nick of its own, by its sibling.
         w.send(
             desk,
-            &format!("<presence to='{TEA}/alice'><show>dnd</show></presence>"),
+            &format!("<presence to='{TEA}/alice'><show>chat</show></presence>"),
         );
         w.run();
-        assert_eq!(w.seen(phone), ["presence alice dnd 110"]);
+        assert_eq!(w.seen(phone), ["presence alice chat 110"]);
         w.send(desk, &format!("<presence to='{TEA}/ally'/>"));
         w.run();
         assert_eq!(w.seen(phone).len(), 2);

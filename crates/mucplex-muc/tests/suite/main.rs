@@ -26,6 +26,7 @@ mod never;
 mod nick;
 mod ping;
 mod presence;
+mod private;
 mod routes;
 mod scribe;
 mod script;

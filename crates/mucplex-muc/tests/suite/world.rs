@@ -268,7 +268,9 @@ impl World {
         if let Some(to) = frame.to() {
             assert_eq!(*to, session.jid, "addressed to somebody else: {xml}");
         }
-        for other in self.sessions.values() {
+        // A carbon names the session that has sent what it is a copy of (XEP-0280 7).
+        let copy = xml.contains("urn:xmpp:carbons:2");
+        for other in self.sessions.values().filter(|_| !copy) {
             let shows = xml.contains(&format!("'{}'", other.jid));
             assert!(
                 !shows || other.jid == session.jid || bare(&other.jid) != bare(&session.jid),
@@ -428,8 +430,14 @@ impl World {
         }
         let frame = parse(&xml);
         let account = uplink.account.clone();
-        match uplink.routes.from_server(&frame) {
-            ServerRoute::Direct => {
+        let route = uplink.routes.from_server(&frame);
+        if let (ServerRoute::Carbons(enabled), Some(session)) = (route, uplink.session) {
+            let session = SessionId(session);
+            self.input(&account, Input::SessionCarbons { session, enabled });
+        }
+        let uplink = &self.uplinks[&id];
+        match route {
+            ServerRoute::Direct | ServerRoute::Carbons(_) => {
                 if let Some(session) = uplink.session {
                     let urgency = self.sessions[&session].csi.urgency_of(&frame);
                     self.deliver(session, xml, urgency);

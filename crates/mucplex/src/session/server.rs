@@ -43,13 +43,21 @@ impl Steady {
     }
 
     async fn server_frame(&mut self, frame: Frame) -> Flow {
-        match self.routes.from_server(&frame) {
+        let route = self.routes.from_server(&frame);
+        if let ServerRoute::Carbons(enabled) = route {
+            let session = self.session;
+            self.tell(AccountInput::Carbons { session, enabled })
+                .await?;
+        }
+        match route {
             ServerRoute::Hub => {
                 let (uplink, frame) = (self.uplink_id, frame.portable());
                 return self.tell(AccountInput::FromServer { uplink, frame }).await;
             }
-            ServerRoute::Direct if self.client.is_none() => self.no_reader(&frame),
-            ServerRoute::Direct => {
+            ServerRoute::Direct | ServerRoute::Carbons(_) if self.client.is_none() => {
+                self.no_reader(&frame);
+            }
+            ServerRoute::Direct | ServerRoute::Carbons(_) => {
                 let urgency = self.csi.urgency_of(&frame);
                 self.queue_for_client(&frame, urgency);
             }
