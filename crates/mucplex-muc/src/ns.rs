@@ -8,6 +8,8 @@ pub(crate) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 pub(crate) const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 /// XEP-0045, requests of owners.
 pub(crate) const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0045, requests for voice.
+pub(crate) const MUC_REQUEST: &str = "http://jabber.org/protocol/muc#request";
 /// XEP-0004.
 pub(crate) const DATA: &str = "jabber:x:data";
 /// XEP-0030.

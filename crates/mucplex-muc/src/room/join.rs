@@ -131,6 +131,7 @@ impl Room {
             farewells: super::Farewells::default(),
             stay_until: None,
             standing: super::Standing::of(request.session),
+            voice: super::VoiceRequests::default(),
             comeback: None,
             vanished: false,
             renaming: Waiting::new(),
@@ -290,10 +291,18 @@ impl Room {
         }
         if unavailable {
             self.view.others.remove(nick);
-        } else {
-            self.view.others.set(nick, frame.compact());
+            self.deliver_to_asking(ctx, frame);
+            return;
         }
-        self.deliver_to_asking(ctx, frame);
+        // The room keeps it anyway: a list of thousands is not what makes a session slow.
+        let kept = frame.compact();
+        if let Phase::Joining(joining) = &self.phase
+            && let Some(asking) = &joining.asking
+        {
+            let own = self.for_session(ctx, asking.session, &kept);
+            ctx.replay(asking.session, own.as_ref().unwrap_or(&kept));
+        }
+        self.view.others.set(nick, kept);
     }
 
     fn is_not_in_yet(&self) -> bool {

@@ -23,6 +23,7 @@ impl Room {
             // (XEP-0045 11.1, behaviour 58).
             Some("error") => {}
             Some("groupchat") => self.speak(ctx, session, frame, nick),
+            _ if self.attached.contains(&session) && self.is_second_answer(frame) => {}
             _ if self.attached.contains(&session) => {
                 let way = self.send_upstream(ctx, session, frame, false);
                 if way.is_some() {
@@ -124,7 +125,10 @@ impl Room {
             Some("error") => self.message_error(ctx, self.carrier, frame, nick),
             _ if self.is_duplicate(ctx, frame) => {}
             Some("groupchat") => self.groupchat(ctx, frame, nick),
-            _ => self.other_message(ctx, frame),
+            _ => {
+                self.note_voice_request(frame);
+                self.other_message(ctx, frame);
+            }
         }
     }
 

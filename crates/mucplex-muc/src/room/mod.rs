@@ -8,6 +8,7 @@
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
 //! | `private` | private messages, and the copies other sessions get | 27, 28 |
+//! | `voice` | requests for voice, and who answers them | 30 |
 //! | `in_flight` | what waits for its reflection or error | 24, 25, 29, 35 |
 //! | `presence` | the presences of others and the account's own | 32, 33, 39, 47, 49 |
 //! | `standing` | the account's one presence out of those of its sessions | 37, 38, 40 |
@@ -37,6 +38,7 @@ mod private;
 mod replay;
 mod standing;
 mod takeover;
+mod voice;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -60,6 +62,7 @@ use join::Joining;
 use leave::{Farewells, Leaving};
 use overlap::Duplicates;
 use standing::Standing;
+use voice::VoiceRequests;
 
 /// How long a room may take to answer a join; remote services are slow at times.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -111,6 +114,7 @@ pub(crate) struct Room {
     /// Sessions that are to be in the room on their own, when it needs their uplinks no more.
     sets_apart: Waiting,
     standing: Standing,
+    voice: VoiceRequests,
     /// The proxy is on its way back into the room.
     comeback: Option<Comeback>,
     /// When the carrier last brought what only an occupant gets.

@@ -6,6 +6,8 @@
 //! it gives any of a private message depends on the server. So the proxy makes the copies itself
 //! and takes the server's out, which it knows by the sender they name.
 
+use std::borrow::Cow;
+
 use mucplex_xml::{Element, Frame};
 
 use super::Room;
@@ -81,7 +83,7 @@ impl<'f> Carbon<'f> {
         let message = wrapper
             .child("forwarded", ns::FORWARD)?
             .child("message", ns::CLIENT)?;
-        let address = |name| message.attr(name).map(|it| it.into_owned());
+        let address = |name| message.attr(name).map(Cow::into_owned);
         let (of, peer) = match wrapper.name() {
             "sent" => (
                 Direction::Sent {

@@ -192,3 +192,45 @@ fn b70_a_message_crosses_uplinks_without_its_sender_and_with_its_language() {
         "<message from='alice@test/phone' to='tea@rooms.test' type='groupchat'><body>hallo</body></message>"
     );
 }
+
+#[test]
+fn b30_a_request_for_voice_is_answered_once() {
+    let form = |kind: &str, who: &str, allow: &str| {
+        format!(
+            "<x xmlns='jabber:x:data' type='{kind}'><field var='FORM_TYPE'>\
+             <value>http://jabber.org/protocol/muc#request</value></field>\
+             <field var='muc#jid'><value>{who}@test/pc</value></field>\
+             <field var='muc#roomnick'><value>{who}</value></field>\
+             <field var='muc#request_allow'><value>{allow}</value></field></x>"
+        )
+    };
+    let (mut w, a, b) = two_of(PROSODY);
+    let up = w.up(a);
+    let asks = |w: &mut World, who: &str| {
+        let form = form("form", who, "0");
+        w.service_sends(
+            a,
+            &format!("<message from='{TEA}' to='{{to}}'>{form}</message>"),
+        );
+        w.run();
+        assert_eq!(w.seen(a), ["private room: x"]);
+        assert_eq!(w.seen(b), ["private room: x"]);
+    };
+    let answers = |w: &mut World, session: u64, who: &str, allow: &str| {
+        w.sent(up);
+        let form = form("submit", who, allow);
+        w.send(session, &format!("<message to='{TEA}'>{form}</message>"));
+        w.run();
+        w.sent(up).len()
+    };
+    asks(&mut w, "bob");
+    asks(&mut w, "carol");
+    assert_eq!(answers(&mut w, b, "bob", "1"), 1);
+    assert_eq!(answers(&mut w, a, "bob", "0"), 0);
+    assert_eq!(answers(&mut w, a, "carol", "0"), 1);
+    // Asked anew, it may be answered anew; and what nobody has asked for may be given.
+    asks(&mut w, "bob");
+    assert_eq!(answers(&mut w, a, "bob", "1"), 1);
+    assert_eq!(answers(&mut w, b, "dave", "1"), 1);
+    assert_eq!(answers(&mut w, a, "dave", "1"), 1);
+}
