@@ -3,12 +3,35 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use memchr::memmem;
+use mucplex_xml::escape::escape_attribute;
 use mucplex_xml::{Frame, Outgoing};
 
 use crate::apart::Apart;
 use crate::hub::{Now, Output, Policy};
 use crate::room::JoinRequest;
-use crate::{RoomJid, SessionId, UplinkId, Urgency};
+use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
+
+/// The account's bare JID as it stands in XML, made ready to be looked for in stanzas.
+#[derive(Debug)]
+pub(crate) struct AccountText {
+    pub(crate) text: String,
+    finder: memmem::Finder<'static>,
+}
+
+impl AccountText {
+    pub(crate) fn new(account: &AccountJid) -> Self {
+        let text = escape_attribute(&account.to_string()).into_owned();
+        let finder = memmem::Finder::new(&text).into_owned();
+        Self { text, finder }
+    }
+
+    /// A quick look at a stanza's bytes for the account in a second place: its address always has
+    /// it.
+    pub(crate) fn is_mentioned(&self, frame: &Frame) -> bool {
+        self.finder.find_iter(frame.bytes()).nth(1).is_some()
+    }
+}
 
 /// A session of the account.
 #[derive(Debug)]
@@ -41,8 +64,7 @@ pub(crate) type Uplinks = BTreeMap<UplinkId, Uplink>;
 pub(crate) struct Context<'a> {
     pub(crate) now: Now,
     pub(crate) policy: &'a Policy,
-    /// The account's bare JID as it stands in XML.
-    pub(crate) account: &'a str,
+    pub(crate) account: &'a AccountText,
     pub(crate) sessions: &'a Sessions,
     pub(crate) uplinks: &'a Uplinks,
     /// Sessions that are in rooms on their own.

@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use jid::FullJid;
@@ -71,7 +71,9 @@ impl Urgency {
 
     fn of_message(frame: &Frame) -> Self {
         // Nearly all messages are known by this not to be of that kind.
-        if memmem::find(frame.bytes(), ns::CHAT_STATES.as_bytes()).is_none() {
+        static CHAT_STATES: LazyLock<memmem::Finder<'static>> =
+            LazyLock::new(|| memmem::Finder::new(ns::CHAT_STATES));
+        if CHAT_STATES.find(frame.bytes()).is_none() {
             return Self::Now;
         }
         match Conversation::of_chat_state(frame) {

@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use jid::FullJid;
-use mucplex_xml::escape::escape_attribute;
 use mucplex_xml::{Frame, Outgoing};
 
 use crate::apart::Apart;
-use crate::context::{Context, Session, Sessions, Uplink, Uplinks};
+use crate::context::{AccountText, Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
 use crate::room::{Carbon, JoinRequest, Room};
 use crate::routes::asks_to_join;
@@ -167,9 +166,8 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Hub {
     account: AccountJid,
-    /// The account's JID, and the same as it stands in XML.
     account_bare: String,
-    account_text: String,
+    account_text: AccountText,
     policy: Policy,
     sessions: Sessions,
     uplinks: Uplinks,
@@ -220,7 +218,7 @@ impl Hub {
     /// The hub of an account without sessions.
     pub fn new(account: AccountJid, policy: Policy) -> Self {
         Self {
-            account_text: escape_attribute(&account.to_string()).into_owned(),
+            account_text: AccountText::new(&account),
             account_bare: account.to_string(),
             account,
             policy,

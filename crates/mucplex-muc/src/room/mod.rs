@@ -249,8 +249,11 @@ impl Room {
     /// A copy of a live stanza for every attached session.
     fn fan_out(&self, ctx: &mut Context<'_>, frame: &Frame) {
         let urgency = self.urgency(frame);
+        let personal = ctx.account.is_mentioned(frame);
         for session in &self.attached {
-            let own = self.for_session(ctx, *session, frame);
+            let own = personal
+                .then(|| self.for_session(ctx, *session, frame))
+                .flatten();
             ctx.deliver_as(*session, own.as_ref().unwrap_or(frame), urgency.clone());
         }
     }

@@ -28,7 +28,7 @@ impl Room {
             if session != sender && ctx.wants_carbons(session) {
                 let copy = stanza::sent_carbon(
                     frame,
-                    ctx.account,
+                    &ctx.account.text,
                     ctx.address(sender),
                     ctx.address(session),
                 );

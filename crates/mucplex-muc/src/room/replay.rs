@@ -67,12 +67,12 @@ impl Room {
         frame: &Frame,
     ) -> Option<Frame> {
         let address = ctx.address(session);
-        if !mentions_account(frame, ctx.account) {
+        if !ctx.account.is_mentioned(frame) {
             return None;
         }
         let from_other = self.is_from_other(frame);
         let ours = |jid: &str| ctx.uplinks.values().any(|uplink| uplink.address == jid);
-        let shown: Vec<_> = elements_with_jid_of(frame, ctx.account)
+        let shown: Vec<_> = elements_with_jid_of(frame, &ctx.account.text)
             .into_iter()
             .filter(|element| {
                 let jid = element.attr("jid").unwrap_or_default();
@@ -106,14 +106,6 @@ impl Room {
             history::stamp(frame, &self.jid, ctx.now.wall)
         });
     }
-}
-
-/// A quick look at the bytes for the account's bare JID in a second place: the address of the
-/// stanza always has it.
-fn mentions_account(frame: &Frame, account: &str) -> bool {
-    memchr::memmem::find_iter(frame.bytes(), account.as_bytes())
-        .nth(1)
-        .is_some()
 }
 
 /// Where rooms show a full JID of the account: in `<item/>` and its `<actor/>` (muc#user), and in

@@ -33,6 +33,8 @@ pub(super) struct Standing {
     proposed: BTreeMap<SessionId, Frame>,
     /// When the room is told that nobody is there.
     away_at: Option<Instant>,
+    /// Somebody has come, gone or spoken since it was last looked whether the room is to be told.
+    changed: bool,
 }
 
 #[derive(Debug)]
@@ -79,10 +81,11 @@ impl Standing {
     fn put(&mut self, session: SessionId, presence: &Frame, order: u64) {
         let presence = without_muc(presence).compact();
         self.said.insert(session, Said { presence, order });
+        self.changed = true;
     }
 
     pub(super) fn remove(&mut self, session: SessionId) {
-        self.said.remove(&session);
+        self.changed |= self.said.remove(&session).is_some();
         self.proposed.remove(&session);
     }
 
@@ -143,7 +146,10 @@ impl Room {
             return;
         }
         self.standing.away_at = None;
-        if let Some((speaker, presence)) = settled.then(|| self.new_standing()).flatten() {
+        if !settled || !std::mem::take(&mut self.standing.changed) {
+            return;
+        }
+        if let Some((speaker, presence)) = self.new_standing() {
             self.sent_presence = presence.clone();
             self.send_upstream(ctx, speaker, &presence, true);
         }
