@@ -11,6 +11,7 @@ mod message;
 mod overlap;
 mod presence;
 mod removal;
+mod scripted;
 
 use crate::Test;
 
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         removal::tests(),
         handover::tests(),
         overlap::tests(),
+        scripted::tests(),
         isolation::tests(),
         client_state::tests(),
     ]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use mucplex_xml::{Frame, Kind};
 
+use super::message::Way;
 use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
 use crate::history::{self, Backlog, HistoryLimits};
@@ -198,6 +199,9 @@ impl Room {
         if now {
             return false;
         }
+        if self.answers_at_the_door(ctx, session, frame, nick) {
+            return true;
+        }
         let Some(request) = self.request_of(session) else {
             return false;
         };
@@ -207,6 +211,31 @@ impl Room {
             self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
         }
         true
+    }
+
+    /// What a room asks before it lets in (XEP-0158) may be answered by a message, and that cannot
+    /// wait for the join: it goes right behind it, on the same uplink, as with the server alone.
+    fn answers_at_the_door(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) -> bool {
+        let Phase::Joining(joining) = &self.phase else {
+            return false;
+        };
+        let asks = |asking: &JoinRequest| asking.session == session;
+        let answers = frame.kind() == Kind::Message
+            && nick.is_none()
+            && frame.stanza_type().as_deref() != Some("groupchat")
+            && joining.asking.as_ref().is_some_and(asks)
+            && ctx.uplink_of(session) == Some(self.carrier);
+        if answers {
+            ctx.send(self.carrier, frame);
+            self.note_in_flight(ctx, session, frame, nick, Some(Way::Sent));
+        }
+        answers
     }
 
     /// The latest join of a session that is not answered yet.

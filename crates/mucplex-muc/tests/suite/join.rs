@@ -505,6 +505,31 @@ fn b19_a_challenge_reaches_the_joining_session() {
     assert!(w.seen(b).is_empty());
 }
 
+/// Behind the join it would wait for what it is to bring about.
+#[test]
+fn b19_the_answer_of_a_challenge_may_be_a_message() {
+    let mut w = World::new();
+    w.service.room(TEA).challenge = Some("2+2?".into());
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    w.join(a, TEA, "alice");
+    w.join(b, TEA, "alice");
+    w.run();
+    assert_eq!(w.sent(w.up(a)).len(), 1);
+    for id in [a, b] {
+        w.send(
+            id,
+            "<message to='tea@rooms.test' id='c'><captcha xmlns='urn:xmpp:captcha'/></message>",
+        );
+        w.say(id, TEA, "1", "hello");
+    }
+    w.all_up(w.up(a));
+    w.run();
+    let sent = w.sent(w.up(a));
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].contains("captcha"), "{sent:?}");
+    assert!(w.sent(w.up(b)).is_empty());
+}
+
 /// With the server alone, what a client sends behind its join comes after it.
 #[test]
 fn what_is_sent_behind_a_join_comes_after_it() {
