@@ -1,13 +1,11 @@
 //! Joins that the room refuses (behaviours 10 and 11).
 
 use mucplex_testkit::client::{Client, ClientError, Join, Security};
-use mucplex_testkit::proxy::Setup;
-use mucplex_testkit::scripted::{Peer, ScriptedServer};
+use mucplex_testkit::rooms::Joining;
 use mucplex_testkit::server::{Account, Kind, Options, Server};
-use mucplex_testkit::xml::{NS_STANZAS, Stanza};
-use mucplex_testkit::{DOMAIN, ROOMS};
+use mucplex_testkit::xml::Stanza;
 
-use crate::stage::{Front, Stage, leave, mark, moderate, outline};
+use crate::stage::{Front, Stage, leave, mark, marked, moderate, outline};
 
 crate::tests![
     b10_a_password_is_missing_or_wrong,
@@ -261,56 +259,6 @@ async fn b10_the_nick_is_not_allowed(stage: Stage) {
     at.join("alice", &Join::default()).await;
 }
 
-/// A server that the test plays, with two sessions of one account on it.
-struct Scripted {
-    phone: Client,
-    laptop: Client,
-    on_phone: Peer,
-    on_laptop: Peer,
-    _proxy: mucplex_testkit::proxy::Proxy,
-}
-
-impl Scripted {
-    async fn new(stage: &Stage) -> Self {
-        let server = ScriptedServer::start().await.unwrap();
-        let proxy = Setup::new(server.address()).start().await.unwrap();
-        let alice = Account::new(stage.server, "alice", "secret");
-        let login = |resource| proxy.login(&alice).resource(resource);
-        let (phone, laptop) = (login("phone"), login("laptop"));
-        let (phone, on_phone) = tokio::join!(phone.connect(), server.accept());
-        let (laptop, on_laptop) = tokio::join!(laptop.connect(), server.accept());
-        Self {
-            phone: phone.unwrap(),
-            laptop: laptop.unwrap(),
-            on_phone: on_phone.unwrap(),
-            on_laptop: on_laptop.unwrap(),
-            _proxy: proxy,
-        }
-    }
-}
-
-/// The error presence of a room for the join `request`.
-fn refusal(request: &Stanza, condition: &str, to: &str) -> String {
-    let (from, id) = (request.to().unwrap(), request.id().unwrap());
-    format!(
-        "<presence type='error' from='{from}' to='{to}' id='{id}'><error type='cancel'>\
-         <{condition} xmlns='{NS_STANZAS}'/></error></presence>"
-    )
-}
-
-/// All that a room says to the first who joins it.
-fn welcome(request: &Stanza, to: &str) -> String {
-    let (from, id) = (request.to().unwrap(), request.id().unwrap());
-    let room = from.split('/').next().unwrap();
-    format!(
-        "<presence from='{from}' to='{to}' id='{id}'>\
-         <x xmlns='http://jabber.org/protocol/muc#user'>\
-         <item affiliation='none' role='participant'/><status code='110'/></x></presence>\
-         <message type='groupchat' from='{room}' to='{to}'><subject/></message>"
-    )
-}
-
-/// The conditions that a real server cannot be brought to give are among these.
 async fn b10_every_condition(stage: Stage) {
     const CONDITIONS: [&str; 10] = [
         "not-authorized",
@@ -324,44 +272,43 @@ async fn b10_every_condition(stage: Stage) {
         "resource-constraint",
         "jid-malformed",
     ];
-    let mut at = Scripted::new(&stage).await;
-    for condition in CONDITIONS {
-        let room = format!("{condition}@{ROOMS}");
-        let asked = at
-            .phone
-            .send_join(&room, "alice", &Join::default())
-            .await
-            .unwrap();
-        let request = at.on_phone.recv().await.unwrap();
-        assert_eq!(request.id(), Some(&*asked));
-        let answer = refusal(&request, condition, &at.on_phone.jid());
-        at.on_phone.send_raw(answer).await.unwrap();
-        let error = at.phone.recv().await.unwrap();
-        assert_refusal(&error, &at.phone, (&room, "alice", &asked), condition);
-
-        // No state has stayed: the other one's join goes upstream too, and a message does.
-        let asked = at
-            .laptop
-            .send_join(&room, "alice", &Join::default())
-            .await
-            .unwrap();
-        let request = at.on_laptop.recv().await.unwrap();
-        assert_eq!(request.id(), Some(&*asked));
-        let answer = welcome(&request, &at.on_laptop.jid());
-        at.on_laptop.send_raw(answer).await.unwrap();
-        let joined = at.laptop.collect_join(&room, &asked).await.unwrap();
-        assert_eq!(outline(&joined.all).len(), 2);
-        at.phone.join(&room, "alice").await.unwrap();
-        let body = format!("after {condition}");
-        at.phone.say(&room, &body).await.unwrap();
-        assert_eq!(at.on_laptop.recv().await.unwrap().body(), Some(body));
+    let alice = stage.account("alice").await;
+    let mut phone = stage.session(&alice, "phone").await;
+    let mut laptop = stage.session(&alice, "laptop").await;
+    let lounge = stage.scripted("lounge").await;
+    for client in [&mut phone, &mut laptop] {
+        client.join(lounge.jid(), "alice").await.unwrap();
     }
-    let ping = at
-        .phone
-        .send_iq("get", Some(DOMAIN), "<ping xmlns='urn:xmpp:ping'/>")
-        .await;
-    at.on_phone.answer_iq("").await.unwrap();
-    assert_eq!(at.phone.recv().await.unwrap().id(), Some(&*ping.unwrap()));
+    for condition in CONDITIONS {
+        let room = stage.scripted(condition).await;
+        for _ in 0..2 {
+            room.rules(|rules| rules.joining = Joining::Refuse(condition));
+            let id = phone
+                .send_join(room.jid(), "alice", &Join::default())
+                .await
+                .unwrap();
+            let error = phone.recv_for("the error").await.unwrap();
+            assert_eq!(
+                outline([&error]),
+                [format!("presence error alice {condition}")]
+            );
+            assert_eq!(error.id(), Some(&*id));
+            assert_eq!(error.to(), Some(phone.jid()));
+            for seen in marked(&lounge, "alice", [&mut phone, &mut laptop]).await {
+                assert_eq!(outline(&seen), [""; 0]);
+            }
+            std::mem::swap(&mut phone, &mut laptop);
+        }
+        assert_eq!(room.joins(), 2, "each asked for itself");
+        // No state has stayed.
+        room.rules(|rules| rules.joining = Joining::Admit);
+        for client in [&mut laptop, &mut phone] {
+            let joined = client.join(room.jid(), "alice2").await.unwrap();
+            let own = "presence alice2 none/participant 110";
+            assert_eq!(outline(&joined.all), [own, "subject by (room): "]);
+        }
+        assert_eq!(room.joins(), 3);
+    }
 }
 
 /// The second waits for the first one's answer, and then asks for itself.

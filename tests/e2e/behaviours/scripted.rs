@@ -1,5 +1,5 @@
-//! What no real room service does on demand, behind the real servers (behaviours 2, 4, 8, 10, 18,
-//! 19 and 46).
+//! What no real room service does on demand, behind the real servers (behaviours 2, 4, 8, 18, 19
+//! and 46).
 
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ crate::tests![
     b04_the_self_presence_ends_a_list_of_any_length,
     b02_b04_a_late_join_of_a_room_with_5000_costs_the_server_nothing,
     b08_an_assigned_nick_is_every_sessions,
-    b10_every_condition_behind_a_real_server,
     b18_the_id_comes_back_where_the_room_gives_it_back,
     b19_a_challenge_reaches_who_joins,
     b46_a_leave_is_answered_by_who_is_there,
@@ -145,56 +144,6 @@ async fn b08_an_assigned_nick_is_every_sessions(stage: Stage) {
     room.wait_for("the leave", |it| it.kind() == Some("unavailable"))
         .await;
     assert_eq!(room.nicks(), ["c1"]);
-}
-
-async fn b10_every_condition_behind_a_real_server(stage: Stage) {
-    const CONDITIONS: [&str; 10] = [
-        "not-authorized",
-        "forbidden",
-        "registration-required",
-        "conflict",
-        "item-not-found",
-        "not-allowed",
-        "not-acceptable",
-        "service-unavailable",
-        "resource-constraint",
-        "jid-malformed",
-    ];
-    let (mut phone, mut laptop) = both(&stage).await;
-    let lounge = stage.scripted("lounge").await;
-    for client in [&mut phone, &mut laptop] {
-        client.join(lounge.jid(), "alice").await.unwrap();
-    }
-    for condition in CONDITIONS {
-        let room = stage.scripted(condition).await;
-        for _ in 0..2 {
-            room.rules(|rules| rules.joining = Joining::Refuse(condition));
-            let id = phone
-                .send_join(room.jid(), "alice", &Join::default())
-                .await
-                .unwrap();
-            let error = phone.recv_for("the error").await.unwrap();
-            assert_eq!(
-                outline([&error]),
-                [format!("presence error alice {condition}")]
-            );
-            assert_eq!(error.id(), Some(&*id));
-            assert_eq!(error.to(), Some(phone.jid()));
-            for seen in marked(&lounge, "alice", [&mut phone, &mut laptop]).await {
-                assert_eq!(outline(&seen), [""; 0]);
-            }
-            std::mem::swap(&mut phone, &mut laptop);
-        }
-        assert_eq!(room.joins(), 2, "each asked for itself");
-        // No state has stayed.
-        room.rules(|rules| rules.joining = Joining::Admit);
-        for client in [&mut laptop, &mut phone] {
-            let joined = client.join(room.jid(), "alice2").await.unwrap();
-            let own = "presence alice2 none/participant 110";
-            assert_eq!(outline(&joined.all), [own, NO_SUBJECT]);
-        }
-        assert_eq!(room.joins(), 3);
-    }
 }
 
 async fn b18_the_id_comes_back_where_the_room_gives_it_back(stage: Stage) {
