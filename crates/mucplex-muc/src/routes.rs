@@ -11,11 +11,11 @@ use bytes::Bytes;
 use jid::{FullJid, Jid};
 use mucplex_xml::{Element, Frame, Kind, StreamErrorCondition};
 
-use crate::RoomJid;
 use crate::identity::{RoomAddress, bare_part, normal_bare};
 use crate::ns;
 use crate::room::Carbon;
 use crate::stanza;
+use crate::{Passthrough, RoomJid};
 
 /// Requests for carbons that may be under way on one stream.
 const CARBONS_REQUESTS: usize = 16;
@@ -65,6 +65,8 @@ pub enum ServerRoute {
 pub struct RouteSettings {
     /// The server of the uplink offers XEP-0352. The proxy offers it to the client in any case.
     pub server_csi: bool,
+    /// Rooms that are none of the hub's business.
+    pub passthrough: Passthrough,
 }
 
 /// The rooms that one session and its uplink have to do with.
@@ -190,6 +192,9 @@ impl Routes {
                 room,
                 nick: Some(_),
             }) => {
+                if self.settings.passthrough.has(&room) {
+                    return ClientRoute::Direct;
+                }
                 if self.asked.len() >= ROOMS_PER_SESSION {
                     return ClientRoute::Answer(stanza::error_to_client(
                         frame,

@@ -71,11 +71,13 @@ fn run(config: Config) -> anyhow::Result<()> {
         domains,
         listeners,
         rooms,
+        passthrough,
         session,
         log,
     } = config;
     logging::start(log);
-    let server = server::Server::new(domains, rooms, session).context("TLS cannot be set up")?;
+    let server = server::Server::new(domains, rooms, passthrough, session)
+        .context("TLS cannot be set up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

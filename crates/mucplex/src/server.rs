@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use mucplex_muc::Policy;
+use mucplex_muc::{Passthrough, Policy};
 use mucplex_net::{ClientTls, Dialer, Listener, ServerTls, Target, TlsError};
 use mucplex_stream::{DomainSettings, ListenerTls, UpstreamTls};
 use mucplex_xml::Limits;
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) client_limits: Limits,
     pub(crate) server_limits: Limits,
     pub(crate) outbox_bytes: usize,
+    pub(crate) passthrough: Passthrough,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) sessions: Arc<Sessions>,
     /// Everything that has to end before the process does.
@@ -56,6 +57,7 @@ impl Server {
     pub(crate) fn new(
         domains: Vec<Domain>,
         rooms: Policy,
+        passthrough: Passthrough,
         session: SessionLimits,
     ) -> Result<Self, TlsError> {
         let identities: Vec<_> = domains
@@ -96,6 +98,7 @@ impl Server {
                     unbound_prefixes: true,
                 },
                 outbox_bytes: session.outbox_bytes,
+                passthrough,
                 accounts: Accounts::new(rooms, tasks.clone()),
                 sessions: Arc::new(Sessions::default()),
                 tasks,

@@ -9,6 +9,7 @@ mod join;
 mod leave;
 mod message;
 mod overlap;
+mod passthrough;
 mod presence;
 mod removal;
 mod scripted;
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         scripted::tests(),
         isolation::tests(),
         client_state::tests(),
+        passthrough::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,7 +1,7 @@
 //! Which stanzas of a session go where.
 
 use jid::FullJid;
-use mucplex_muc::{ClientRoute, RoomAddress, RoomJid, RouteSettings, Routes, ServerRoute};
+use mucplex_muc::{ClientRoute, JidGlob, RoomAddress, RoomJid, RouteSettings, Routes, ServerRoute};
 
 use crate::service::{MUC, parse};
 
@@ -11,7 +11,11 @@ fn routes() -> Routes {
 
 fn with_server_csi(server_csi: bool) -> Routes {
     let own = "alice@example.test/Phone".parse::<FullJid>().unwrap();
-    Routes::new(own, RouteSettings { server_csi })
+    let settings = RouteSettings {
+        server_csi,
+        ..RouteSettings::default()
+    };
+    Routes::new(own, settings)
 }
 
 fn room(jid: &str) -> RoomJid {
@@ -214,6 +218,28 @@ fn b65_what_is_no_client_state_has_no_answer() {
     ] {
         assert_eq!(path(&mut routes(), nonza), "consumed");
     }
+}
+
+#[test]
+fn b68_a_room_that_is_passed_through_is_none_of_the_hubs_business() {
+    let passthrough = [JidGlob::parse("*@irc.example.test").unwrap()];
+    let settings = RouteSettings {
+        passthrough: passthrough.into_iter().collect(),
+        ..RouteSettings::default()
+    };
+    let own = "alice@example.test/Phone".parse::<FullJid>().unwrap();
+    let mut routes = Routes::new(own, settings);
+    let join = |room: &str| format!("<presence to='{room}/n'><x xmlns='{MUC}'/></presence>");
+    for room in ["tea@irc.example.test", "Tea@IRC.Example.test"] {
+        assert_eq!(path(&mut routes, &join(room)), "direct", "{room}");
+        let message = format!("<message to='{room}' type='groupchat'/>");
+        assert_eq!(path(&mut routes, &message), "direct", "{room}");
+        let told = format!("<presence from='{room}/n'/>");
+        assert_eq!(routes.from_server(&parse(&told)), ServerRoute::Direct);
+    }
+    let unavailable = "<presence type='unavailable'/>";
+    assert_eq!(path(&mut routes, unavailable), "direct");
+    assert_eq!(path(&mut routes, &join("tea@muc.example.test")), "hub");
 }
 
 #[test]

@@ -159,7 +159,13 @@ impl World {
                 jid: full.clone(),
                 account: account.to_owned(),
                 session: Some(id),
-                routes: Routes::new(jid.clone(), RouteSettings { server_csi: true }),
+                routes: Routes::new(
+                    jid.clone(),
+                    RouteSettings {
+                        server_csi: true,
+                        ..RouteSettings::default()
+                    },
+                ),
                 up: VecDeque::new(),
                 down: VecDeque::new(),
                 open: true,

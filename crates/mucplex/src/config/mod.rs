@@ -18,7 +18,7 @@ use figment::{
     providers::{Env, Format as _, Toml},
     value::UncasedStr,
 };
-use mucplex_muc::Policy;
+use mucplex_muc::{Passthrough, Policy};
 use mucplex_net::{ClientTls, Identity, Target};
 use mucplex_stream::{ListenerTls, UpstreamTls};
 use tracing_subscriber::EnvFilter;
@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) domains: Vec<Domain>,
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) rooms: Policy,
+    /// Rooms that are never multiplexed.
+    pub(crate) passthrough: Passthrough,
     pub(crate) session: SessionLimits,
     pub(crate) log: LogConfig,
 }

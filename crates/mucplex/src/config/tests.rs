@@ -148,10 +148,6 @@ fn what_is_not_there_yet_is_refused() {
             "[admin]\naddress = '127.0.0.1:9090'",
             "[admin] = …: the admin interface",
         ),
-        (
-            "[rooms]\npassthrough = ['*@irc.example']",
-            "rooms.passthrough = [\"*@irc.example\"]: rooms that",
-        ),
     ] {
         let complaint = complaint(&files.complete(more));
         assert!(complaint.starts_with(key), "{complaint}");
@@ -186,6 +182,18 @@ fn a_mistake_is_told_with_key_value_and_what_is_allowed() {
         (
             "[rooms]\nstay = '4000d'",
             "rooms.stay = \"4000d\": allowed is a duration",
+        ),
+        (
+            "[rooms]\npassthrough = ['*@irc.example.org', 'irc.example.org']",
+            "rooms.passthrough[1] = \"irc.example.org\": allowed is a glob over the bare JIDs",
+        ),
+        (
+            "[rooms]\npassthrough = ['Tea@muc.example.org']",
+            "rooms.passthrough[0] = \"Tea@muc.example.org\": allowed is a glob",
+        ),
+        (
+            "[rooms]\npassthrough = '*@irc.example.org'",
+            "rooms.passthrough = string \"*@irc.example.org\": allowed is a sequence",
         ),
         (
             "[rooms]\nstay = 7",

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jid::DomainPart;
-use mucplex_muc::{NickConflict, Policy};
+use mucplex_muc::{JidGlob, NickConflict, Passthrough, Policy};
 use mucplex_net::{ClientTls, Identity, Service, Target, tls};
 use mucplex_stream::{ListenerTls, UpstreamTls};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +48,7 @@ pub(super) fn validate(raw: Raw) -> Result<Config, ConfigError> {
     Ok(Config {
         session: session(&raw.session)?,
         rooms: rooms(&raw.rooms)?,
+        passthrough: passthrough(&raw.rooms.passthrough)?,
         log: log(raw.log)?,
         listeners: listeners(&raw.listen)?,
         domains: domains(&raw.domain)?,
@@ -280,14 +281,6 @@ fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
             return Err(invalid("rooms.nick_conflict", other, allowed));
         }
     };
-    if !raw.passthrough.is_empty() {
-        return Err(not_available(
-            "rooms.passthrough".to_owned(),
-            format!("{:?}", raw.passthrough),
-            "rooms that pass as they are, are",
-            "allowed is []",
-        ));
-    }
     Ok(Policy {
         nick_conflict,
         stay: duration(
@@ -301,6 +294,18 @@ fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
             Duration::from_secs(30 * DAY),
         )?,
     })
+}
+
+fn passthrough(raw: &[String]) -> Result<Passthrough, ConfigError> {
+    let allowed = "a glob over the bare JIDs of rooms, in lower case, with * for any characters and ? \
+                   for one, such as \"*@irc.example.org\"";
+    let globs = raw.iter().enumerate();
+    globs
+        .map(|(index, glob)| {
+            JidGlob::parse(glob)
+                .ok_or_else(|| invalid(format!("rooms.passthrough[{index}]"), glob, allowed))
+        })
+        .collect()
 }
 
 fn session(raw: &RawSession) -> Result<SessionLimits, ConfigError> {

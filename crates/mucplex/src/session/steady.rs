@@ -149,6 +149,7 @@ impl Steady {
         let account_jid = AccountJid(bound.jid.to_bare());
         let route_settings = RouteSettings {
             server_csi: bound.server_csi,
+            passthrough: shared.passthrough.clone(),
         };
         Self {
             account: shared.accounts.owner(&account_jid),
