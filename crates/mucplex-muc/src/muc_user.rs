@@ -106,6 +106,8 @@ pub(crate) enum Status {
     NowNonAnonymous,
     /// 173: the room now shows real JIDs to moderators only.
     NowSemiAnonymous,
+    /// 174: the room now shows real JIDs to nobody, as it was in earlier versions of XEP-0045.
+    NowFullyAnonymous,
     /// 201: this join has created the room.
     Created,
     /// 210: the nick was assigned or changed by the service.
@@ -125,6 +127,7 @@ impl Status {
             Self::NotLogged => 171,
             Self::NowNonAnonymous => 172,
             Self::NowSemiAnonymous => 173,
+            Self::NowFullyAnonymous => 174,
             Self::Created => 201,
             Self::NickAssigned => 210,
             Self::NickChanged => 303,

@@ -187,13 +187,16 @@ impl Room {
         }
     }
 
-    /// What a room answers to one stream is that stream's alone: the messages of an archive query
-    /// (XEP-0313 4.2) that its session has sent on its own uplink.
+    /// What is for one stream alone: the messages of an archive query (XEP-0313 4.2) that its
+    /// session has sent on its own uplink; and what the room says to the account itself, as an
+    /// invitation or a decline (XEP-0045 7.8.2), of which the server gives each available
+    /// resource its own copy (RFC 6121 8.5.2.1.1).
     pub(super) fn is_for_one_stream(&self, frame: &Frame, nick: Option<&str>) -> bool {
+        let to_account = || frame.to().is_some_and(|to| !to.contains('/'));
         nick.is_none()
             && frame.kind() == Kind::Message
             && frame.stanza_type().as_deref() != Some("groupchat")
-            && frame.root().child("result", ns::MAM).is_some()
+            && (frame.root().child("result", ns::MAM).is_some() || to_account())
     }
 
     /// XEP-0045 10.2.1: what the room says of its configuration changes what late joiners are
@@ -203,7 +206,7 @@ impl Room {
         if user.has(Status::NowNonAnonymous) || user.has(Status::NonAnonymous) {
             self.view.non_anonymous = true;
         }
-        if user.has(Status::NowSemiAnonymous) {
+        if user.has(Status::NowSemiAnonymous) || user.has(Status::NowFullyAnonymous) {
             self.view.non_anonymous = false;
         }
         if user.has(Status::Logged) {

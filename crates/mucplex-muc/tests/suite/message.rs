@@ -155,6 +155,79 @@ fn b29_a_private_message_to_nobody() {
     assert!(w.seen(a).is_empty());
 }
 
+/// What a room says to the account, a server gives to each available resource. The carrier's copy
+/// once went to every session beside its own.
+#[test]
+fn b30_an_invitation_or_a_decline_reaches_each_session_once() {
+    let (mut w, a, b) = two();
+    let decline = "<message from='tea@rooms.test' to='alice@test'>\
+        <x xmlns='http://jabber.org/protocol/muc#user'><decline from='bob@test/pc'/></x></message>";
+    for resource in ["phone", "desk"] {
+        let copy = (format!("alice@test/{resource}"), decline.to_owned());
+        w.service.out.push(copy);
+    }
+    w.run();
+    for id in [a, b] {
+        assert_eq!(w.seen(id), ["private room: "]);
+    }
+    // To the full JID that the room knows, it is for all who are in the room.
+    let decline = decline.replace("to='alice@test'", "to='alice@test/phone'");
+    w.service.out.push(("alice@test/phone".into(), decline));
+    w.run();
+    for id in [a, b] {
+        assert_eq!(w.seen(id), ["private room: "]);
+    }
+}
+
+#[test]
+fn b30_what_goes_through_the_room_to_others_works_from_every_session() {
+    let (mut w, a, b) = two();
+    for (number, id) in [a, b].into_iter().enumerate() {
+        for payload in [
+            "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='carol@test'/></x>",
+            "<x xmlns='http://jabber.org/protocol/muc#user'><decline to='bob@test'/></x>",
+            "<x xmlns='jabber:x:data' type='submit'/>",
+        ] {
+            w.send(
+                id,
+                &format!("<message to='tea@rooms.test' id='m{number}'>{payload}</message>"),
+            );
+            let up = w.up(a);
+            let sent = w.uplinks.get_mut(&up).unwrap().sent.pop().unwrap();
+            assert!(sent.contains(payload), "{sent}");
+        }
+        assert!(w.uplinks[&w.up(b)].sent.is_empty());
+    }
+}
+
+#[test]
+fn b31_changes_of_the_configuration_reach_every_session() {
+    let (mut w, a, b) = two();
+    let changes: [(&[u16], &str, &str); 9] = [
+        (&[104], "104", "110"),
+        (&[170], "170", "110 170"),
+        (&[172], "172", "110 100 170"),
+        (&[171], "171", "110 100"),
+        (&[173], "173", "110"),
+        (&[104, 172], "104 172", "110 100"),
+        (&[174], "174", "110"),
+        (&[102], "102", "110"),
+        (&[103], "103", "110"),
+    ];
+    for (codes, told, late) in changes {
+        w.service.config_change(TEA, codes);
+        w.run();
+        for id in [a, b] {
+            assert_eq!(w.seen(id), [format!("message room: {told}")]);
+        }
+        let c = w.bind("late");
+        w.join(c, TEA, "alice");
+        assert_eq!(w.seen(c)[1], format!("presence alice {late}"));
+        w.leave(c, TEA, "alice");
+        w.cut(c);
+    }
+}
+
 #[test]
 fn b58_an_error_of_a_session_never_reaches_the_room() {
     let (mut w, a, b) = two();

@@ -567,7 +567,7 @@ impl Service {
                 170 => known.logged = true,
                 171 => known.logged = false,
                 172 => known.non_anonymous = true,
-                173 => known.non_anonymous = false,
+                173 | 174 => known.non_anonymous = false,
                 _ => {}
             }
         }
