@@ -19,6 +19,13 @@ impl Room {
     pub(crate) fn settle(&mut self, ctx: &mut Context<'_>) {
         self.drop_lost_target(ctx);
         self.note_attachment(ctx);
+        let waits = self
+            .handover
+            .as_ref()
+            .is_some_and(Handover::waits_for_answers);
+        if waits && !self.awaits_answers() {
+            self.next_is_in(ctx);
+        }
         if matches!(self.phase, Phase::Joined)
             && self.attached.is_empty()
             && ctx.policy.stay.is_zero()

@@ -16,6 +16,9 @@
 //! the old carrier has brought as well (`d e`), and then, from the first one it has not brought,
 //! all new (`f`): see [`overlap`](super::overlap).
 //!
+//! Between `next is in` and the leave, the old carrier stays for the answers to requests that are
+//! under way on it, if there are any (behaviours 52 and 53).
+//!
 //! If the old carrier dies without a mark, the next one's view is compared with what the sessions
 //! know, and they are told the difference (see `takeover`).
 
@@ -37,6 +40,8 @@ use crate::{SessionId, UplinkId, ns, stanza};
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the room may take to confirm the old carrier's leave.
 const MARK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the old carrier stays for the answers to requests that are under way on it.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How far back the next carrier asks for messages: the time a loss may go unnoticed, and the
 /// difference between two clocks.
 pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
@@ -80,6 +85,9 @@ enum Stage {
     Presences,
     /// The next carrier's join: messages of the past until the subject.
     History,
+    /// The next carrier is in; the old one serves on until the requests that are under way on it
+    /// are answered, since an answer counts only from the stream that was asked.
+    Answering,
     /// The next carrier is in; the old one's leave is on its way.
     Settling,
 }
@@ -123,6 +131,11 @@ impl Handover {
         self.deadline
     }
 
+    /// Whether the old carrier stays only for answers.
+    pub(super) fn waits_for_answers(&self) -> bool {
+        self.stage == Stage::Answering
+    }
+
     /// Private messages that came on the next carrier alone.
     fn private(&self) -> Vec<Frame> {
         let private = self.early.iter().filter(|frame| !is_ordered(frame));
@@ -142,7 +155,7 @@ impl Room {
         handover.old = Old::Ended;
         handover.overlaps &= marked;
         match handover.stage {
-            Stage::Settling => self.complete(ctx),
+            Stage::Answering | Stage::Settling => self.complete(ctx),
             Stage::Breaking => self.rejoin(ctx),
             Stage::Presences | Stage::History => {}
         }
@@ -252,13 +265,15 @@ impl Room {
                 handover.early.push_back(frame.clone());
                 self.next_is_in(ctx);
             }
-            (Stage::History | Stage::Settling, Kind::Presence) if is_error => {
+            (Stage::History | Stage::Answering | Stage::Settling, Kind::Presence) if is_error => {
                 self.presence_error(ctx, uplink, frame, nick);
             }
-            (Stage::History | Stage::Settling, Kind::Presence) if own => {
+            (Stage::History | Stage::Answering | Stage::Settling, Kind::Presence) if own => {
                 self.own_presence_of_next(ctx, frame);
             }
-            (Stage::History | Stage::Settling, _) => handover.early.push_back(frame.clone()),
+            (Stage::History | Stage::Answering | Stage::Settling, _) => {
+                handover.early.push_back(frame.clone());
+            }
         }
     }
 
@@ -333,10 +348,16 @@ impl Room {
         }
     }
 
-    fn next_is_in(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn next_is_in(&mut self, ctx: &mut Context<'_>) {
+        let awaits_answers = self.awaits_answers();
         let Some(handover) = &mut self.handover else {
             return;
         };
+        if awaits_answers && handover.old == Old::Serving {
+            handover.stage = Stage::Answering;
+            handover.deadline = ctx.now.instant + ANSWERS_TIMEOUT;
+            return;
+        }
         handover.stage = Stage::Settling;
         handover.deadline = ctx.now.instant + MARK_TIMEOUT;
         match handover.old {
@@ -447,6 +468,10 @@ impl Room {
             }
             // A service that tells no subject where there is none.
             Stage::History => self.next_is_in(ctx),
+            Stage::Answering => {
+                self.give_up_answers(ctx);
+                self.next_is_in(ctx);
+            }
             Stage::Presences | Stage::Settling | Stage::Breaking => {
                 let (old, held) = (handover.old, std::mem::take(&mut handover.held));
                 self.refuse_held(ctx, held);

@@ -6,7 +6,7 @@
 //! stream that is in the room: it goes on the carrier, under an id of the proxy's.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mucplex_xml::{Frame, Kind};
@@ -178,6 +178,44 @@ impl Room {
     pub(super) fn give_up_iqs(&mut self, ctx: &mut Context<'_>) {
         self.iqs.asked.clear();
         self.give_up(ctx, |_| true);
+    }
+
+    /// Whether requests are under way on the carrier, in either direction.
+    pub(super) fn awaits_answers(&self) -> bool {
+        let held = self.held_requests();
+        let mut asked = self.iqs.asked.iter();
+        asked.any(|asked| asked.uplink == self.carrier)
+            || self.iqs.sent.keys().any(|number| !held.contains(number))
+    }
+
+    /// The carrier is to leave, and nobody has answered in time: whoever asked is told.
+    pub(super) fn give_up_answers(&mut self, ctx: &mut Context<'_>) {
+        let carrier = self.carrier;
+        self.iqs.asked.retain(|asked| {
+            let owed = asked.uplink == carrier;
+            if owed {
+                ctx.send(carrier, super::ping::answer_for_nobody(&asked.request));
+            }
+            !owed
+        });
+        let held = self.held_requests();
+        let sent = std::mem::take(&mut self.iqs.sent);
+        let (held, lost) = sent
+            .into_iter()
+            .partition(|(number, _)| held.contains(number));
+        self.iqs.sent = held;
+        let lost: BTreeMap<u64, SentIq> = lost;
+        for sent in lost.into_values() {
+            self.answer_given_up(ctx, sent);
+        }
+    }
+
+    /// The requests that have not gone out because a hand-over keeps them.
+    fn held_requests(&self) -> BTreeSet<u64> {
+        let held = self.handover.iter().flat_map(|handover| &handover.held);
+        held.filter(|(_, frame)| frame.kind() == Kind::Iq)
+            .filter_map(|(_, frame)| number_of(frame))
+            .collect()
     }
 
     /// A session is gone: what it was asked is for another one to answer (behaviour 53).

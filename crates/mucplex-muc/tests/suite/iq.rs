@@ -198,3 +198,99 @@ fn b52_a_request_that_waits_for_a_hand_over_in_vain() {
         ["error iq 1 remote-server-timeout", "gone alice 110 333"]
     );
 }
+
+/// A service takes an answer from the stream it has asked alone (Prosody 0.12): the carrier of a
+/// session that has gone once left before another session could give it.
+#[test]
+fn b53_the_carriers_session_goes_and_another_answers() {
+    let (mut w, a, b) = two();
+    let c = w.bind("third");
+    w.joined(c, "alice");
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    let [asked] = &w.seen(a)[..] else {
+        panic!("not asked")
+    };
+    let id = asked.split(' ').nth(2).unwrap().to_owned();
+    for (gone, next) in [(a, b), (b, c)] {
+        w.cut(gone);
+        w.run();
+        assert_eq!(w.seen(next), [format!("iq get {id} bob")]);
+    }
+    w.seen_by_other("bob");
+    let (old, next) = (w.up(a), w.up(c));
+    w.uplinks.get_mut(&next).unwrap().sent.clear();
+    let answer = format!("<iq type='result' to='tea@rooms.test/bob' id='{id}'/>");
+    w.send(c, &answer);
+    w.send(c, &answer);
+    assert_eq!(
+        w.uplinks[&old]
+            .sent
+            .iter()
+            .filter(|it| **it == answer)
+            .count(),
+        1
+    );
+    w.run();
+    assert_eq!(w.seen_by_other("bob")[0], "iq result v alice");
+    // Then the old carrier goes.
+    assert!(!w.uplinks[&old].open);
+    w.say(c, TEA, "1", "here");
+    w.run();
+    assert_eq!(w.seen(c), ["message alice: here"]);
+}
+
+#[test]
+fn b53_the_carriers_session_goes_and_nobody_answers() {
+    let (mut w, a, b) = two();
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    w.cut(a);
+    w.run();
+    let [asked] = &w.seen(b)[..] else {
+        panic!("not asked")
+    };
+    let id = asked.split(' ').nth(2).unwrap().to_owned();
+    assert!(w.uplinks[&w.up(a)].open);
+    w.wait(Duration::from_secs(6));
+    w.run();
+    let on_bob = w.seen_by_other("bob");
+    let answers: Vec<_> = on_bob.iter().filter(|it| it.contains("iq")).collect();
+    assert_eq!(answers, ["error iq v service-unavailable"]);
+    assert!(!w.uplinks[&w.up(a)].open);
+    // Too late.
+    let answer = format!("<iq type='result' to='tea@rooms.test/bob' id='{id}'/>");
+    w.send(b, &answer);
+    w.run();
+    assert!(w.seen_by_other("bob").is_empty());
+}
+
+/// The answer to a session's request comes on the carrier that has asked.
+#[test]
+fn b52_a_request_under_way_on_a_carrier_that_is_to_leave() {
+    for answers in [true, false] {
+        let (mut w, a, b) = two();
+        ask_bob(&mut w, b);
+        w.run();
+        let ids = asked_of_bob(&mut w);
+        w.cut(a);
+        w.run();
+        assert!(w.uplinks[&w.up(a)].open);
+        if answers {
+            bob_answers(&mut w, &ids[0]);
+            w.run();
+            assert_eq!(w.seen(b), ["iq result 1 bob"]);
+        } else {
+            w.wait(Duration::from_secs(6));
+            w.run();
+            assert_eq!(w.seen(b), ["error iq 1 remote-server-timeout"]);
+        }
+        assert!(!w.uplinks[&w.up(a)].open);
+    }
+}
