@@ -205,6 +205,16 @@ pub(crate) async fn mark<const N: usize>(
     room: &str,
     listeners: [&mut Client; N],
 ) -> [Vec<Stanza>; N] {
+    let heard = mark_each(speaker, room, listeners.into()).await;
+    heard.try_into().unwrap()
+}
+
+/// The same for any number of listeners.
+pub(crate) async fn mark_each(
+    speaker: &mut Client,
+    room: &str,
+    listeners: Vec<&mut Client>,
+) -> Vec<Vec<Stanza>> {
     let id = speaker.new_id("mark");
     let id = format!("{id} of {}", speaker.jid());
     let room = escape(room);
@@ -215,13 +225,13 @@ pub(crate) async fn mark<const N: usize>(
     speaker.send_raw(mark).await.unwrap();
     let is_it = |stanza: &Stanza| stanza.kind() == Some("groupchat") && stanza.id() == Some(&id);
     speaker.wait_for("its own mark", is_it).await.unwrap();
-    let mut heard = Vec::with_capacity(N);
+    let mut heard = Vec::new();
     for listener in listeners {
         let mut seen = through(listener, &id, is_it).await;
         seen.pop();
         heard.push(seen);
     }
-    heard.try_into().unwrap()
+    heard
 }
 
 /// The same barrier in a scripted room, where the room sends the mark, to one occupant: what its

@@ -8,10 +8,14 @@ mod isolation;
 mod join;
 mod leave;
 mod message;
+mod nick;
 mod overlap;
+mod owner;
 mod passthrough;
 mod presence;
+mod private;
 mod removal;
+mod requests;
 mod scripted;
 
 use crate::Test;
@@ -22,7 +26,11 @@ pub(crate) fn tests() -> Vec<Test> {
         errors::tests(),
         history::tests(),
         message::tests(),
+        private::tests(),
         presence::tests(),
+        nick::tests(),
+        owner::tests(),
+        requests::tests(),
         leave::tests(),
         removal::tests(),
         handover::tests(),
