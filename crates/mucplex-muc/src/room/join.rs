@@ -346,8 +346,9 @@ impl Room {
         joining.stage = Stage::History;
         joining.deadline = ctx.now.instant + SUBJECT_TIMEOUT;
         if let Some(asking) = &joining.asking {
-            self.reflects_join_id =
-                asking.id.is_some() && frame.id().as_deref() == asking.id.as_deref();
+            // A join without an id does not tell; who gives one hopes to see it again.
+            let id = asking.id.as_deref();
+            self.reflects_join_id = id.is_none_or(|id| frame.id().as_deref() == Some(id));
         }
         if let Some(own) = self.jid.occupant(nick) {
             self.nick_assigned = user.has(Status::NickAssigned) || own != self.own;

@@ -488,6 +488,24 @@ fn b18_the_id_of_a_join_comes_back_where_the_server_does_that() {
     }
 }
 
+/// After a first join without an id the later ones once got theirs back from no server.
+#[test]
+fn b18_the_first_join_has_no_id() {
+    let (mut w, muc) = (World::new(), "<x xmlns='http://jabber.org/protocol/muc'/>");
+    let (a, b) = (w.bind("phone"), w.bind("desk"));
+    let join = format!("<presence to='{TEA}/alice'>{muc}</presence>");
+    w.send(a, &join);
+    w.run();
+    w.join(b, TEA, "alice");
+    w.send(a, &join);
+    w.run();
+    for (id, expected) in [(a, false), (b, true)] {
+        let raw = w.raw(id);
+        let own = raw.iter().rfind(|xml| xml.contains("'110'")).unwrap();
+        assert_eq!(own.contains(" id='"), expected, "{own}");
+    }
+}
+
 #[test]
 fn b19_a_challenge_reaches_the_joining_session() {
     let mut w = World::new();
