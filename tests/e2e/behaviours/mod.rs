@@ -1,6 +1,7 @@
 //! The numbered contract, by concern.
 
 mod client_state;
+mod entry;
 mod errors;
 mod handover;
 mod history;
@@ -17,12 +18,14 @@ mod private;
 mod removal;
 mod requests;
 mod scripted;
+mod slow;
 
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
     [
         join::tests(),
+        entry::tests(),
         errors::tests(),
         history::tests(),
         message::tests(),
@@ -31,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         nick::tests(),
         owner::tests(),
         requests::tests(),
+        slow::tests(),
         leave::tests(),
         removal::tests(),
         handover::tests(),

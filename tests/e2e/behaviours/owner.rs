@@ -24,7 +24,8 @@ struct Scripted {
     phone: Client,
     laptop: Client,
     on_phone: Peer,
-    on_laptop: Peer,
+    /// The stream stays open.
+    _on_laptop: Peer,
     _proxy: Proxy,
 }
 
@@ -41,7 +42,7 @@ impl Scripted {
             phone: phone.unwrap(),
             laptop: laptop.unwrap(),
             on_phone: on_phone.unwrap(),
-            on_laptop: on_laptop.unwrap(),
+            _on_laptop: on_laptop.unwrap(),
             _proxy: proxy,
         }
     }
