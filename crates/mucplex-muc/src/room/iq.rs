@@ -191,10 +191,15 @@ impl Room {
     /// The carrier is to leave, and nobody has answered in time: whoever asked is told.
     pub(super) fn give_up_answers(&mut self, ctx: &mut Context<'_>) {
         let carrier = self.carrier;
+        let nobody = self.attached.is_empty();
         self.iqs.asked.retain(|asked| {
             let owed = asked.uplink == carrier;
-            if owed {
+            if owed && nobody {
                 ctx.send(carrier, super::ping::answer_for_nobody(&asked.request));
+            } else if owed {
+                // A session that is there might have said otherwise.
+                let error = &StanzaError::NOBODY_THERE;
+                ctx.send(carrier, stanza::error_to_server(&asked.request, error));
             }
             !owed
         });

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mucplex_xml::{Frame, Kind};
 
-use super::message::Way;
+use super::in_flight::Way;
 use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
 use crate::history::{self, Backlog, HistoryLimits};
