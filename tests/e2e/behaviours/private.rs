@@ -1,27 +1,38 @@
-//! Private messages, and what goes through the room to people outside it (behaviours 27, 29, 30).
+//! Private messages, and what goes through the room to people outside it (behaviours 27 to 30).
 
 use mucplex_testkit::client::Client;
-use mucplex_testkit::server::Kind;
+use mucplex_testkit::server::{Account, Kind};
 use mucplex_testkit::xml::{NS_MUC_USER, Stanza};
 
 use crate::stage::{Stage, impersonal, mark, moderate, outline, through};
 
 crate::tests![
     b27_a_private_message_reaches_each_session_once,
+    b28_a_private_message_of_a_session,
+    b28_what_is_not_to_be_copied,
     b29_a_private_message_to_nobody,
     b29_two_sessions_use_the_same_id,
     b30_invitations_and_declines_from_each_session,
     b30_invitations_and_declines_to_the_account,
     b30_each_session_asks_for_voice,
+    b30_a_request_for_voice_is_answered_once,
 ];
 
 /// The sessions of alice in bob's room; the first one's uplink carries it.
 async fn sessions<const N: usize>(stage: &Stage, resources: [&str; N]) -> (Client, [Client; N]) {
-    let mut bob = stage.room_with_bob().await;
     let alice = stage.account("alice").await;
+    sessions_of(stage, &alice, resources).await
+}
+
+async fn sessions_of<const N: usize>(
+    stage: &Stage,
+    alice: &Account,
+    resources: [&str; N],
+) -> (Client, [Client; N]) {
+    let mut bob = stage.room_with_bob().await;
     let mut sessions = Vec::new();
     for resource in resources {
-        let mut client = stage.session(&alice, resource).await;
+        let mut client = stage.session(alice, resource).await;
         client.available().await.unwrap();
         client.join(&stage.room, "alice").await.unwrap();
         sessions.push(client);
@@ -100,6 +111,78 @@ async fn b27_a_private_message_reaches_each_session_once(stage: Stage) {
                 );
                 assert_eq!(room_elements(&seen[0]), 1, "{seen:?}");
                 assert_eq!(impersonal(client, seen), first);
+            }
+        }
+    }
+}
+
+/// The senders that the `sent` carbons among stanzas name; anything else is none.
+fn carbons_of(seen: &[Stanza]) -> Vec<String> {
+    let sender = |stanza: &Stanza| {
+        let sent = stanza.get_child("sent", "urn:xmpp:carbons:2")?;
+        let forwarded = sent.get_child("forwarded", "urn:xmpp:forward:0")?;
+        let message = forwarded.get_child("message", "jabber:client")?;
+        message.attr("from").map(str::to_owned)
+    };
+    let senders = seen.iter().map(sender);
+    senders.map(|sender| sender.unwrap_or_default()).collect()
+}
+
+async fn b28_a_private_message_of_a_session(stage: Stage) {
+    let alice = stage.account("alice").await;
+    let resources = ["phone", "laptop", "tablet", "plain"];
+    let (mut bob, mut sessions) = sessions_of(&stage, &alice, resources).await;
+    let room = &stage.room;
+    // One that has not joined gets what the server gives it.
+    let mut watch = stage.session(&alice, "watch").await;
+    watch.available().await.unwrap();
+    for client in sessions[..3].iter_mut().chain([&mut watch]) {
+        carbons(client, "enable").await;
+    }
+    quiet(&mut bob, room, &mut sessions).await;
+    watch.drain_until_pong().await.unwrap();
+    for round in 0..2 {
+        for sender in 0..sessions.len() {
+            let id = format!("pm-{round}-{sender}");
+            let message = format!(
+                "<message type='chat' id='{id}' to='{room}/bob'><body>psst</body></message>"
+            );
+            sessions[sender].send_raw(message).await.unwrap();
+            let at_bob = bob.recv_for("the message").await.unwrap();
+            assert_eq!(outline([&at_bob]), ["(chat) alice: psst"]);
+            let from = sessions[sender].jid().to_owned();
+            let heard = quiet(&mut bob, room, &mut sessions).await;
+            for (number, seen) in heard.iter().enumerate() {
+                let copied = number != sender && number != 3;
+                let expected = if copied { vec![from.clone()] } else { vec![] };
+                assert_eq!(carbons_of(seen), expected, "{seen:?}");
+                let own = |it: &Stanza| it.to() == Some(sessions[number].jid());
+                assert!(seen.iter().all(own), "{seen:?}");
+            }
+            let watched = watch.drain_until_pong().await.unwrap();
+            assert_eq!(carbons_of(&watched).len(), 1, "{watched:?}");
+        }
+    }
+}
+
+async fn b28_what_is_not_to_be_copied(stage: Stage) {
+    let (mut bob, mut sessions) = sessions(&stage, ["phone", "laptop"]).await;
+    let room = &stage.room;
+    for client in &mut sessions {
+        carbons(client, "enable").await;
+    }
+    for hint in [
+        "<private xmlns='urn:xmpp:carbons:2'/><no-copy xmlns='urn:xmpp:hints'/>",
+        "<no-copy xmlns='urn:xmpp:hints'/>",
+    ] {
+        for sender in 0..sessions.len() {
+            let message = format!(
+                "<message type='chat' id='pm' to='{room}/bob'><body>psst</body>{hint}</message>"
+            );
+            sessions[sender].send_raw(message).await.unwrap();
+            bob.recv_for("the message").await.unwrap();
+            for seen in quiet(&mut bob, room, &mut sessions).await {
+                assert_eq!(outline(&seen), [""; 0]);
             }
         }
     }
@@ -305,4 +388,68 @@ async fn b30_each_session_asks_for_voice(stage: Stage) {
     for seen in quiet(&mut bob, room, &mut sessions).await {
         assert_eq!(outline(&seen), ["presence alice none/participant 110"]);
     }
+}
+
+/// The answer of a moderator to a request for voice.
+fn verdict(nick: &str, jid: &str, allow: &str) -> String {
+    let fields = [
+        ("FORM_TYPE", "http://jabber.org/protocol/muc#request"),
+        ("muc#role", "participant"),
+        ("muc#jid", jid),
+        ("muc#roomnick", nick),
+        ("muc#request_allow", allow),
+    ];
+    let field = |(name, value)| format!("<field var='{name}'><value>{value}</value></field>");
+    let fields: String = fields.map(field).concat();
+    format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>")
+}
+
+/// The sessions are those of a moderator; the first one's uplink carries the room.
+async fn b30_a_request_for_voice_is_answered_once(stage: Stage) {
+    let front = stage.own_front("").await;
+    let mut bob = stage.room_with_bob().await;
+    let room = &stage.room;
+    bob.configure_room(room, &[("muc#roomconfig_moderatedroom", "1")])
+        .await
+        .unwrap();
+    let alice = stage.account("alice").await;
+    let mut phone = front.session(&alice, "phone").await;
+    let mut laptop = front.session(&alice, "laptop").await;
+    for client in [&mut phone, &mut laptop] {
+        client.join(room, "alice").await.unwrap();
+    }
+    moderate(&mut bob, room, "<item nick='alice' role='moderator'/>").await;
+    let mut carol = stage.guest("carol").await;
+    moderate(&mut bob, room, "<item nick='carol' role='visitor'/>").await;
+    mark(&mut bob, room, [&mut phone, &mut laptop, &mut carol]).await;
+
+    let ask = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
+        <value>http://jabber.org/protocol/muc#request</value></field>\
+        <field var='muc#role'><value>participant</value></field></x>";
+    let request = format!("<message id='v' to='{room}'>{ask}</message>");
+    carol.send_raw(request).await.unwrap();
+    for client in [&mut phone, &mut laptop] {
+        let form = client.recv_for("the request").await.unwrap();
+        assert!(form.has_child("x", "jabber:x:data"), "{form:?}");
+    }
+    let before = front.tap.count_up("request_allow");
+    let jid = carol.jid().to_owned();
+    for (client, allow) in [(&mut laptop, "true"), (&mut phone, "false")] {
+        let answer = format!(
+            "<message to='{room}'>{}</message>",
+            verdict("carol", &jid, allow)
+        );
+        client.send_raw(answer).await.unwrap();
+        client.drain_until_pong().await.unwrap();
+    }
+    mark(&mut phone, room, [&mut laptop, &mut carol]).await;
+    let sent = front.tap.count_up("request_allow") - before;
+    assert_eq!(sent, 1, "approvals sent");
+    carol.say(room, "thanks").await.unwrap();
+    carol
+        .wait_for("its own message", |it| {
+            it.body().as_deref() == Some("thanks")
+        })
+        .await
+        .unwrap();
 }
