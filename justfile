@@ -11,6 +11,10 @@ try *arguments:
 test:
     ./tests/run.sh
 
+# Which tests show which behaviour of the contract, and with what result on each server.
+behaviours *files:
+    cargo run --quiet --package mucplex-behaviours -- {{files}}
+
 # Formatting and clippy, warnings are errors.
 lint:
     cargo fmt --all --check

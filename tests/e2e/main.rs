@@ -49,15 +49,19 @@ pub(crate) struct Test {
     /// Begins with `b` and the numbers of its behaviours, as `b06_b07_…`.
     name: &'static str,
     run: fn(Stage) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The servers that can show it; none named: all.
+    on: &'static [Kind],
 }
 
-/// Lists the tests of a module: `tests![b01_…, b02_…]`, each an `async fn(Stage)`.
+/// Lists the tests of a module: `tests![b01_…, b02_…]`, each an `async fn(Stage)`; `b03_… on Prosody`
+/// is for that server alone.
 macro_rules! tests {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident $(on $kind:ident)?),+ $(,)?) => {
         pub(crate) fn tests() -> Vec<$crate::Test> {
             vec![$($crate::Test {
                 name: stringify!($name),
                 run: |stage| Box::pin($name(stage)),
+                on: &[$(mucplex_testkit::server::Kind::$kind)?],
             }),+]
         }
     };
@@ -74,9 +78,12 @@ fn main() -> ExitCode {
         .chain(plain::tests())
         .chain(streams::tests())
         .chain(transparency::tests());
-    let trials = all
-        .flat_map(|test| Kind::ALL.map(|kind| trial(&test, kind)))
-        .collect();
+    let trials = all.flat_map(|test| {
+        let kinds = Kind::ALL.into_iter();
+        let kinds = kinds.filter(|kind| test.on.is_empty() || test.on.contains(kind));
+        kinds.map(|kind| trial(&test, kind)).collect::<Vec<_>>()
+    });
+    let trials = trials.collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

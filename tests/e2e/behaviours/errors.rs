@@ -12,8 +12,8 @@ crate::tests![
     b10_banned,
     b10_members_only,
     b10_the_nick_is_taken,
-    b10_the_room_is_full,
-    b10_the_room_is_locked,
+    b10_the_room_is_full on Ejabberd,
+    b10_the_room_is_locked on Prosody,
     b10_nobody_may_create_rooms,
     b10_the_nick_is_not_allowed,
     b10_every_condition,
@@ -150,12 +150,9 @@ async fn b10_the_nick_is_taken(stage: Stage) {
     at.join("alice", &Join::default()).await;
 }
 
+/// Prosody limits the number of occupants by a community module only; the condition is in
+/// `b10_every_condition`.
 async fn b10_the_room_is_full(stage: Stage) {
-    if stage.kind == Kind::Prosody {
-        // Prosody limits the number of occupants by a community module only; the condition is in
-        // `b10_every_condition`.
-        return;
-    }
     let mut at = Refused::new(&stage).await;
     at.bob
         .configure_room(&stage.room, &[("muc#roomconfig_maxusers", "1")])
@@ -171,11 +168,8 @@ async fn b10_the_room_is_full(stage: Stage) {
     at.join("alice", &Join::default()).await;
 }
 
+/// The rooms of ejabberd are open at once.
 async fn b10_the_room_is_locked(mut stage: Stage) {
-    if stage.kind == Kind::Ejabberd {
-        // Its rooms are open at once.
-        return;
-    }
     let locked = stage.server.new_room("locked");
     let mut at = Refused::new(&stage).await;
     stage.room.clone_from(&locked);

@@ -27,15 +27,18 @@ macro_rules! scenarios {
             let scenarios = [$(Test {
                 name: concat!("transparent_", stringify!($name)),
                 run: |stage| Box::pin(same(stage.kind, stringify!($name))),
+                on: &[],
             }),+];
             let about = [
                 Test {
                     name: "transparent_every_scenario_is_listed",
                     run: |_| Box::pin(every_scenario_is_listed()),
+                    on: &[],
                 },
                 Test {
                     name: "transparent_every_allowed_difference_is_needed",
                     run: |_| Box::pin(every_allowed_difference_is_needed()),
+                    on: &[],
                 },
             ];
             scenarios.into_iter().chain(about).collect()
