@@ -12,8 +12,10 @@ use mucplex_xml::{Frame, Outgoing};
 use crate::apart::Apart;
 use crate::context::{AccountText, Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
+use crate::plain::{Plain, wants_answer};
 use crate::room::{Carbon, JoinRequest, Room};
 use crate::routes::asks_to_join;
+use crate::stanza::{StanzaError, error_to_server};
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
 
 /// Borrows the parts of a hub that a room sees, and leaves the rooms themselves free.
@@ -173,6 +175,7 @@ pub struct Hub {
     uplinks: Uplinks,
     rooms: HashMap<RoomJid, Room>,
     apart: Apart,
+    plain: Plain,
     /// Joins of sessions that are to be in a room on their own.
     sets_apart: Vec<JoinRequest>,
     timers: Timers,
@@ -226,6 +229,7 @@ impl Hub {
             uplinks: Uplinks::new(),
             rooms: HashMap::new(),
             apart: Apart::default(),
+            plain: Plain::default(),
             sets_apart: Vec::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -323,7 +327,9 @@ impl Hub {
             });
             return;
         };
-        if self.apart.client_stanza(&address.room, session, frame) {
+        if self.plain.speaks(&address.room, session)
+            || self.apart.client_stanza(&address.room, session, frame)
+        {
             self.outputs.push_back(Output::ToServer {
                 uplink: own,
                 stanza: frame.into(),
@@ -367,6 +373,7 @@ impl Hub {
         }
         let address = from.and_then(|from| RoomAddress::parse(&from));
         match &address {
+            Some(address) if self.plain.has(&address.room) => self.plain_stanza(uplink, frame),
             Some(address) if self.apart.server_stanza(&address.room, uplink, frame) => {
                 self.for_own_session(uplink, frame);
             }
@@ -387,6 +394,17 @@ impl Hub {
                 room.carbon(ctx, uplink, carbon);
             }),
             None => self.for_own_session(uplink, frame),
+        }
+    }
+
+    /// A stanza of an address that is no room's.
+    fn plain_stanza(&mut self, uplink: UplinkId, frame: &Frame) {
+        match self.uplinks.get(&uplink).map(|uplink| uplink.session) {
+            Some(None) if wants_answer(frame) => {
+                let stanza = error_to_server(frame, &StanzaError::SESSION_GONE).into();
+                self.outputs.push_back(Output::ToServer { uplink, stanza });
+            }
+            Some(_) | None => self.for_own_session(uplink, frame),
         }
     }
 
@@ -417,6 +435,7 @@ impl Hub {
         if ended {
             self.sessions.remove(&session);
             self.apart.forget(session);
+            self.plain.forget(session);
         }
         self.releasing.insert(uplink);
         self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
@@ -430,6 +449,7 @@ impl Hub {
         if let Some(session) = lost.session {
             self.sessions.remove(&session);
             self.apart.forget(session);
+            self.plain.forget(session);
             self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
         }
         self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
@@ -448,6 +468,10 @@ impl Hub {
         };
         act(room, &mut ctx);
         room.settle(&mut ctx);
+        if room.is_plain() {
+            let sessions = self.sessions.keys().copied().collect();
+            self.plain.found(jid.clone(), sessions);
+        }
         if room.is_gone() {
             self.rooms.remove(jid);
             self.timers.set(jid, None);

@@ -56,7 +56,8 @@
 //!
 //! // What the room answers goes to the phone as it comes.
 //! for xml in [
-//!     "<presence from='tea@muc.example.org/bob' to='alice@example.org/phone'/>",
+//!     "<presence from='tea@muc.example.org/bob' to='alice@example.org/phone'>\
+//!      <x xmlns='http://jabber.org/protocol/muc#user'/></presence>",
 //!     "<presence from='tea@muc.example.org/alice' to='alice@example.org/phone'>\
 //!      <x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>",
 //!     "<message type='groupchat' from='tea@muc.example.org' to='alice@example.org/phone'><subject/></message>",
@@ -70,7 +71,7 @@
 //! let told = outputs(&mut hub);
 //! assert_eq!(told.len(), 3);
 //! assert!(told.iter().all(|(to, _)| to == "session 2"));
-//! assert_eq!(told[0].1, "<presence from='tea@muc.example.org/bob' to='alice@example.org/desk'/>");
+//! assert!(told[0].1.starts_with("<presence from='tea@muc.example.org/bob' to='alice@example.org/desk'>"));
 //!
 //! // What is said from now on comes once from the server, and goes to both.
 //! let said = "<message type='groupchat' from='tea@muc.example.org/bob' to='alice@example.org/phone'><body>hi</body></message>";
@@ -88,6 +89,7 @@ mod identity;
 mod muc_user;
 mod ns;
 mod passthrough;
+mod plain;
 mod room;
 mod roster;
 mod routes;

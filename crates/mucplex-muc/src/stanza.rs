@@ -38,6 +38,11 @@ impl StanzaError {
         condition: "not-acceptable",
         text: "You are not in this room",
     };
+    pub(crate) const SESSION_GONE: Self = Self {
+        kind: "cancel",
+        condition: "service-unavailable",
+        text: "This session has ended",
+    };
     pub(crate) const NOBODY_THERE: Self = Self {
         kind: "cancel",
         condition: "service-unavailable",

@@ -13,6 +13,7 @@ mod nick;
 mod overlap;
 mod owner;
 mod passthrough;
+mod plain;
 mod presence;
 mod private;
 mod removal;
@@ -43,6 +44,7 @@ pub(crate) fn tests() -> Vec<Test> {
         isolation::tests(),
         client_state::tests(),
         passthrough::tests(),
+        plain::tests(),
     ]
     .into_iter()
     .flatten()

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use mucplex_xml::{Frame, Kind};
 
-use super::Room;
 use super::ping::{Question, is_ping};
+use super::{Nature, Room};
 use crate::context::Context;
 use crate::identity::RoomAddress;
 use crate::stanza::StanzaError;
@@ -253,8 +253,13 @@ impl Room {
                 && asker.is_some_and(|asker| asker.nick.as_deref() == nick)
         });
         if let Some(place) = place {
-            self.iqs.asked.remove(place);
-            self.send_upstream(ctx, session, frame, false);
+            let asked = self.iqs.asked.remove(place);
+            match asked.filter(|_| self.nature == Nature::Unknown) {
+                Some(asked) => ctx.send(asked.uplink, frame),
+                None => {
+                    self.send_upstream(ctx, session, frame, false);
+                }
+            }
         }
     }
 
@@ -301,8 +306,10 @@ impl Room {
     /// presence and capabilities the room sees (behaviour 40).
     fn asked_by_server(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
         let own = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session);
-        let speaker = self.standing.speaker();
-        let answering = speaker
+        // Nobody knows yet whether this is a room that speaks to the account (behaviour 68).
+        let alone = own.filter(|_| self.nature == Nature::Unknown);
+        let answering = alone
+            .or_else(|| self.standing.speaker())
             .or_else(|| own.filter(|session| self.attached.contains(session)))
             .or_else(|| self.attached.first().copied());
         let Some(session) = answering else {

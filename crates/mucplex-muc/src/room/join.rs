@@ -6,7 +6,7 @@ use std::time::Instant;
 use mucplex_xml::{Frame, Kind};
 
 use super::in_flight::Way;
-use super::{JOIN_TIMEOUT, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
+use super::{JOIN_TIMEOUT, Nature, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
 use crate::history::{self, Backlog, HistoryLimits};
 use crate::identity::{OccupantJid, RoomAddress};
@@ -69,11 +69,16 @@ impl JoinRequest {
 pub(super) struct Joining {
     /// The session whose join went upstream; it sees the answers as they come. `None` once it is
     /// gone, and the join goes on for those that wait.
-    asking: Option<JoinRequest>,
+    pub(super) asking: Option<JoinRequest>,
     /// The id under which it went.
     id: Option<String>,
     /// Sessions that asked meanwhile; they are served from the room's state when it is complete.
     pub(super) waiting: Waiting,
+    /// The leave of the session whose join went upstream, while the join goes on for others: a
+    /// room needs none, anybody else does.
+    pub(super) left: Option<(SessionId, Frame)>,
+    /// Something has come that may be of a room or not.
+    pub(super) heard: bool,
     stage: Stage,
     pub(super) deadline: Instant,
 }
@@ -138,10 +143,13 @@ impl Room {
             renaming: Waiting::new(),
             sets_apart: Waiting::new(),
             heard: ctx.now.instant,
+            nature: Nature::Unknown,
             phase: Phase::Joining(Box::new(Joining {
                 id: request.id.clone(),
                 asking: Some(request),
                 waiting,
+                left: None,
+                heard: false,
                 stage: Stage::Presences,
                 deadline: ctx.now.instant + JOIN_TIMEOUT,
             })),
@@ -155,6 +163,7 @@ impl Room {
             if ctx.sessions.contains_key(&request.session) {
                 if let Some(mut room) = Self::enter(ctx, &self.jid, request, waiting) {
                     room.farewells = std::mem::take(&mut self.farewells);
+                    room.nature = self.nature;
                     *self = room;
                 }
                 return;
@@ -172,7 +181,10 @@ impl Room {
         };
         // One that asks again while it waits: its last word counts.
         match waiting.iter_mut().find(|it| it.session == request.session) {
-            Some(earlier) => *earlier = request,
+            Some(earlier) => {
+                let behind = std::mem::replace(earlier, request).behind;
+                earlier.behind = behind;
+            }
             None => waiting.push_back(request),
         }
     }
@@ -188,7 +200,12 @@ impl Room {
     ) -> bool {
         let kind = frame.stanza_type();
         let now = match frame.kind() {
-            Kind::Presence => kind.is_some() || nick.is_none() || asks_to_join(frame),
+            Kind::Presence => match kind.as_deref() {
+                None => nick.is_none() || asks_to_join(frame),
+                Some("unavailable" | "error") => true,
+                // To a room a subscription means nothing; to somebody it does.
+                Some(_) => self.nature != Nature::Unknown,
+            },
             Kind::Message => kind.as_deref() == Some("error"),
             Kind::Iq => {
                 !super::iq::needs_occupancy(frame, nick)
@@ -466,9 +483,17 @@ impl Room {
         self.restart(ctx, joining.waiting);
     }
 
+    fn has_heard(&self) -> bool {
+        matches!(&self.phase, Phase::Joining(joining) if joining.heard)
+    }
+
     pub(super) fn join_timeout(&mut self, ctx: &mut Context<'_>) {
         if !self.is_not_in_yet() {
             self.finish_join(ctx, None);
+            return;
+        }
+        if self.nature == Nature::Unknown && self.has_heard() {
+            self.turn_plain(ctx);
             return;
         }
         let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Gone) else {

@@ -19,7 +19,7 @@ pub(super) struct Leaving {
     pub(super) waiting: Waiting,
     /// The carrier's leave, while another uplink's is to be confirmed first: else the room could
     /// see the account leave, enter and leave.
-    last: Option<Outgoing>,
+    pub(super) last: Option<Outgoing>,
 }
 
 impl Leaving {
@@ -74,6 +74,7 @@ impl Room {
     /// A session leaves. It is answered at once, from what the proxy knows, so that the answer is
     /// the same for the last session and for any other (behaviours 41, 42, 46).
     pub(super) fn leave(&mut self, ctx: &mut Context<'_>, session: SessionId, frame: &Frame) {
+        let asking = self.is_asking(session);
         let Some(occupant) = self.take_out(ctx, session) else {
             // XEP-0045 knows no answer for one who leaves and was not there.
             return;
@@ -83,7 +84,18 @@ impl Room {
         self.ask_others(ctx, session);
         if self.is_detached() {
             self.leave_upstream(ctx, Some((session, frame)));
+        } else if asking && let Phase::Joining(joining) = &mut self.phase {
+            joining.left = Some((session, frame.compact()));
         }
+    }
+
+    /// Whether it is this session's join that has gone upstream.
+    fn is_asking(&self, session: SessionId) -> bool {
+        let Phase::Joining(joining) = &self.phase else {
+            return false;
+        };
+        let asking = joining.asking.as_ref();
+        asking.is_some_and(|asking| asking.session == session)
     }
 
     /// A session is gone without having left (behaviour 43): the room sees nothing of it.

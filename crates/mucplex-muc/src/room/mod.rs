@@ -5,6 +5,7 @@
 //! | module | concern | behaviours |
 //! |---|---|---|
 //! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
+//! | `nature` | whether it is a room at all | 68 |
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
 //! | `private` | private messages, and the copies other sessions get | 27, 28 |
@@ -30,6 +31,7 @@ mod iq;
 mod join;
 mod leave;
 mod message;
+mod nature;
 mod nick;
 mod overlap;
 mod ping;
@@ -60,6 +62,7 @@ use in_flight::InFlight;
 use iq::PendingIqs;
 use join::Joining;
 use leave::{Farewells, Leaving};
+use nature::Nature;
 use overlap::Duplicates;
 use standing::Standing;
 use voice::VoiceRequests;
@@ -93,6 +96,7 @@ pub(crate) struct Room {
     own: OccupantJid,
     carrier: UplinkId,
     phase: Phase,
+    nature: Nature,
     attached: BTreeSet<SessionId>,
     view: View,
     backlog: Backlog,
@@ -172,6 +176,9 @@ impl Room {
         address: &RoomAddress,
     ) {
         let nick = address.nick.as_deref();
+        if self.learn_nature(ctx, uplink, frame, nick) {
+            return;
+        }
         if frame.kind() == Kind::Iq {
             self.iq_from_server(ctx, uplink, frame, nick);
             return;

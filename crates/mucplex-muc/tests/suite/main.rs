@@ -25,6 +25,7 @@ mod model;
 mod never;
 mod nick;
 mod ping;
+mod plain;
 mod presence;
 mod private;
 mod routes;
