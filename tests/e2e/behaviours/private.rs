@@ -125,7 +125,7 @@ fn carbons_of(seen: &[Stanza]) -> Vec<String> {
         message.attr("from").map(str::to_owned)
     };
     let senders = seen.iter().map(sender);
-    senders.map(|sender| sender.unwrap_or_default()).collect()
+    senders.map(Option::unwrap_or_default).collect()
 }
 
 async fn b28_a_private_message_of_a_session(stage: Stage) {
