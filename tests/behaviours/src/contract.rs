@@ -22,6 +22,8 @@ impl Contract {
     pub(crate) fn read(document: &str) -> Self {
         let mut lines = BTreeMap::new();
         for (number, text) in document.lines().filter_map(numbered) {
+            // Behind the text stand links to the tests.
+            let text = text.split(" [").next().unwrap_or(text);
             lines.entry(number).or_insert_with(|| text.to_owned());
         }
         Self { lines }
