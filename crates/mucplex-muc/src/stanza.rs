@@ -48,6 +48,11 @@ impl StanzaError {
         condition: "service-unavailable",
         text: "No session of this account is in the room",
     };
+    pub(crate) const UNANSWERED: Self = Self {
+        kind: "cancel",
+        condition: "service-unavailable",
+        text: "No session of this account has answered",
+    };
     pub(crate) const NO_ANSWER: Self = Self {
         kind: "wait",
         condition: "remote-server-timeout",

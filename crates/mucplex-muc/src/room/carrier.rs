@@ -12,6 +12,7 @@ use crate::{SessionId, UplinkId};
 
 /// Stanzas of sessions that may wait for the room to have a carrier again.
 const MOST_HELD: usize = 256;
+const MOST_HELD_BYTES: usize = 1024 * 1024;
 
 impl Room {
     /// Sees to it that the room has an uplink that stays, and somebody who wants it. Called after
@@ -144,7 +145,13 @@ impl Room {
             ctx.send_for(session, self.carrier, frame);
             return Some(Way::Sent);
         };
-        if handover.held.len() < MOST_HELD {
+        let bytes: usize = handover
+            .held
+            .iter()
+            .map(|(_, held)| held.bytes().len())
+            .sum();
+        let fits = bytes + frame.bytes().len() <= MOST_HELD_BYTES;
+        if fits && handover.held.len() < MOST_HELD {
             handover.held.push_back((session, frame.compact()));
             Some(Way::Held)
         } else {

@@ -20,8 +20,10 @@ use crate::{SessionId, UplinkId, ns, stanza};
 
 /// How long an answer may take before its entry is given free.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Requests of others that sessions may leave unanswered.
+/// Requests of others that may wait for a session's answer in one room, and their bytes: they are
+/// kept so that another session can be asked.
 const MOST_ASKED: usize = 256;
+const MOST_ASKED_BYTES: usize = 512 * 1024;
 
 /// Requests of sessions that may be under way in one room.
 const MOST_SENT: usize = 1_024;
@@ -58,11 +60,24 @@ struct AskedIq {
     session: SessionId,
     uplink: UplinkId,
     request: Frame,
+    expires: Instant,
 }
 
 impl PendingIqs {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.sent.values().next().map(|sent| sent.expires)
+        let sent = self.sent.values().next().map(|sent| sent.expires);
+        let asked = self.asked.front().map(|asked| asked.expires);
+        sent.into_iter().chain(asked).min()
+    }
+
+    /// Whether another request of somebody can be kept.
+    fn can_keep(&self, request: &Frame) -> bool {
+        let kept: usize = self
+            .asked
+            .iter()
+            .map(|asked| asked.request.bytes().len())
+            .sum();
+        self.asked.len() < MOST_ASKED && kept + request.bytes().len() <= MOST_ASKED_BYTES
     }
 }
 
@@ -172,6 +187,11 @@ impl Room {
     pub(super) fn expire_iqs(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.now.instant;
         self.give_up(ctx, |sent| sent.expires <= now);
+        let due = |asked: &mut AskedIq| asked.expires <= now;
+        while let Some(asked) = self.iqs.asked.pop_front_if(due) {
+            let error = &StanzaError::UNANSWERED;
+            ctx.send(asked.uplink, stanza::error_to_server(&asked.request, error));
+        }
     }
 
     /// The carrier is lost, and with it the answers that were to come on it.
@@ -198,7 +218,7 @@ impl Room {
                 ctx.send(carrier, super::ping::answer_for_nobody(&asked.request));
             } else if owed {
                 // A session that is there might have said otherwise.
-                let error = &StanzaError::NOBODY_THERE;
+                let error = &StanzaError::UNANSWERED;
                 ctx.send(carrier, stanza::error_to_server(&asked.request, error));
             }
             !owed
@@ -316,13 +336,16 @@ impl Room {
             ctx.send(uplink, super::ping::answer_for_nobody(frame));
             return;
         };
-        if self.iqs.asked.len() >= MOST_ASKED {
-            self.iqs.asked.pop_front();
+        if !self.iqs.can_keep(frame) {
+            let error = &StanzaError::TOO_MANY_REQUESTS;
+            ctx.send(uplink, stanza::error_to_server(frame, error));
+            return;
         }
         self.iqs.asked.push_back(AskedIq {
             session,
             uplink,
             request: frame.compact(),
+            expires: ctx.now.instant + ANSWER_TIMEOUT,
         });
         ctx.deliver(session, frame);
     }

@@ -17,6 +17,7 @@ use crate::{RoomJid, SessionId, ns, stanza};
 
 /// Stanzas that a session may send behind its join before that is answered.
 const MOST_BEHIND: usize = 64;
+const MOST_BEHIND_BYTES: usize = 512 * 1024;
 
 /// A session's wish to be in a room.
 #[derive(Debug)]
@@ -222,7 +223,9 @@ impl Room {
         let Some(request) = self.request_of(session) else {
             return false;
         };
-        if request.behind.len() < MOST_BEHIND {
+        let bytes: usize = request.behind.iter().map(|it| it.bytes().len()).sum();
+        let fits = bytes + frame.bytes().len() <= MOST_BEHIND_BYTES;
+        if fits && request.behind.len() < MOST_BEHIND {
             request.behind.push(frame.compact());
         } else {
             self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);

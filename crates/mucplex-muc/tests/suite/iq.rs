@@ -294,3 +294,46 @@ fn b52_a_request_under_way_on_a_carrier_that_is_to_leave() {
         assert!(!w.uplinks[&w.up(a)].open);
     }
 }
+
+#[test]
+fn b53_what_no_session_answers_is_answered_in_the_end() {
+    let (mut w, a, b) = two();
+    for n in 0..300 {
+        let ask =
+            format!("<iq type='get' to='tea@rooms.test/alice' id='{n}'><x xmlns='urn:x'/></iq>");
+        w.other("bob", &ask);
+    }
+    w.run();
+    assert_eq!(w.seen(a).len() + w.seen(b).len(), 256);
+    // Those for which there is no place are refused at once.
+    let refused = w.seen_by_other("bob");
+    assert_eq!(refused.len(), 300 - 256);
+    assert_eq!(refused[0], "error iq 256 resource-constraint");
+    w.wait(Duration::from_secs(121));
+    w.run();
+    let unanswered = w.seen_by_other("bob");
+    assert_eq!(unanswered.len(), 256);
+    assert_eq!(unanswered[0], "error iq 0 service-unavailable");
+}
+
+#[test]
+fn b53_large_requests_are_bounded_in_bytes() {
+    let (mut w, a, b) = two();
+    let large = "x".repeat(200_000);
+    for n in 0..4 {
+        let ask = format!(
+            "<iq type='set' to='tea@rooms.test/alice' id='{n}'><x xmlns='urn:x'>{large}</x></iq>"
+        );
+        w.other("bob", &ask);
+    }
+    w.run();
+    assert_eq!(w.seen(a).len() + w.seen(b).len(), 2);
+    let refused = w.seen_by_other("bob");
+    assert_eq!(
+        refused,
+        [
+            "error iq 2 resource-constraint",
+            "error iq 3 resource-constraint"
+        ]
+    );
+}
