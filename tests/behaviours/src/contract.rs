@@ -1,44 +1,43 @@
 //! The numbered behaviours.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How far the numbers go where the document is not there to say so.
-const NUMBERS: RangeInclusive<u32> = 1..=77;
-
-/// What is not built yet, and so not asked for. A number leaves this list with the change that
-/// builds it.
-const NOT_YET: [RangeInclusive<u32>; 4] = [42..=45, 56..=64, 67..=67, 75..=77];
+/// The heading over what is not built yet, and so not asked for.
+const NOT_YET: &str = "## Not yet";
 
 /// The behaviours by number, each with its line.
 #[derive(Debug)]
 pub(crate) struct Contract {
     pub(crate) lines: BTreeMap<u32, String>,
+    not_yet: BTreeSet<u32>,
 }
 
 impl Contract {
     /// Reads the document: each line that begins with a number and a full stop is a behaviour, and
     /// the first of two with one number counts.
     pub(crate) fn read(document: &str) -> Self {
-        let mut lines = BTreeMap::new();
-        for (number, text) in document.lines().filter_map(numbered) {
+        let (mut lines, mut not_yet) = (BTreeMap::new(), BTreeSet::new());
+        let mut is_built = true;
+        for line in document.lines() {
+            if line.starts_with("## ") {
+                is_built = line.trim_end() != NOT_YET;
+            }
+            let Some((number, text)) = numbered(line) else {
+                continue;
+            };
+            if !is_built && !lines.contains_key(&number) {
+                not_yet.insert(number);
+            }
             // Behind the text stand links to the tests.
             let text = text.split(" [").next().unwrap_or(text);
             lines.entry(number).or_insert_with(|| text.to_owned());
         }
-        Self { lines }
-    }
-
-    /// The numbers without their lines.
-    pub(crate) fn numbers_alone() -> Self {
-        let lines = NUMBERS.map(|number| (number, String::new())).collect();
-        Self { lines }
+        Self { lines, not_yet }
     }
 
     /// Whether a behaviour must be shown.
     pub(crate) fn asks_for(&self, number: u32) -> bool {
-        let not_yet = NOT_YET.iter().any(|numbers| numbers.contains(&number));
-        self.lines.contains_key(&number) && !not_yet
+        self.lines.contains_key(&number) && !self.not_yet.contains(&number)
     }
 }
 
@@ -70,9 +69,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_or_not_there_is_not_asked_for() {
-        let contract = Contract::read("27. PM\n56. Resume\n");
-        assert!(contract.asks_for(27));
+        let contract =
+            Contract::read("27. PM\n## Not yet\nText.\n\n56. Resume\n## More\n60. Cut\n");
+        assert!(contract.asks_for(27) && contract.asks_for(60));
         assert!(!contract.asks_for(56) && !contract.asks_for(28));
-        assert!(Contract::numbers_alone().asks_for(28));
     }
 }

@@ -49,11 +49,7 @@ fn main() -> ExitCode {
 
 fn run(files: &[String]) -> io::Result<Listing> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let contract = match fs::read_to_string(root.join(DOCUMENT)) {
-        Ok(text) => Contract::read(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Contract::numbers_alone(),
-        Err(error) => return Err(error),
-    };
+    let contract = Contract::read(&fs::read_to_string(root.join(DOCUMENT))?);
     let mut results = Results::default();
     if files.is_empty() {
         cargo(&root, &["build", "--locked", "--package", "mucplex"])?;
