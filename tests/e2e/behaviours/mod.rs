@@ -10,6 +10,7 @@ mod join;
 mod leave;
 mod message;
 mod nick;
+mod nick_policy;
 mod overlap;
 mod owner;
 mod passthrough;
@@ -33,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         private::tests(),
         presence::tests(),
         nick::tests(),
+        nick_policy::tests(),
         owner::tests(),
         requests::tests(),
         slow::tests(),

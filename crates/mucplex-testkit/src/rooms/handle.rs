@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::rules::{Joining, Leaving, Renaming, Rules};
-use super::write::{error, id_attribute, inner, result, stamp, type_attribute, user};
+use super::write::{error, id_attribute, inner, stamp, type_attribute, user};
 use crate::xml::{NS_CLIENT, NS_MUC, NS_MUC_USER, Stanza, escape};
 
 /// Namespace of CAPTCHA forms (XEP-0158).
-const NS_CAPTCHA: &str = "urn:xmpp:captcha";
+pub(super) const NS_CAPTCHA: &str = "urn:xmpp:captcha";
 /// How many messages a joiner gets, at most.
 const HISTORY: usize = 20;
 
@@ -106,7 +106,7 @@ impl State {
     }
 
     /// The occupant whose stream this is.
-    fn occupant_of(&self, stream: &str) -> Option<&Occupant> {
+    pub(super) fn occupant_of(&self, stream: &str) -> Option<&Occupant> {
         let mut occupants = self.occupants.iter();
         occupants.find(|occupant| occupant.streams.iter().any(|it| it == stream))
     }
@@ -363,15 +363,18 @@ impl State {
             return out;
         }
         let everybody = self.occupants.iter().flat_map(|it| &it.streams);
-        for to in everybody
-            .clone()
-            .filter(|_| self.rules.renaming == Renaming::Announce)
-        {
-            let own = before.streams.contains(to);
-            let x = user(
-                &self.item(&before, Some(new)),
-                if own { &[303, 110] } else { &[303] },
-            );
+        let (code, told): (&[u16], _) = match self.rules.renaming {
+            Renaming::WithoutCode => (&[], None),
+            _ => (&[303], Some(new)),
+        };
+        let gone = self.rules.renaming != Renaming::WithoutUnavailable;
+        for to in everybody.clone().filter(|_| gone) {
+            let own: &[u16] = if before.streams.contains(to) {
+                &[110]
+            } else {
+                &[]
+            };
+            let x = user(&self.item(&before, told), &[code, own].concat());
             out.push(self.unavailable(old, to, None, "", &x));
         }
         for to in everybody {
@@ -460,99 +463,6 @@ impl State {
             format!("<message{kind} from='{author}' to='{to}'{id}>{content}{x}</message>")
         });
         relayed.collect()
-    }
-
-    // ---- IQs
-
-    fn iq(&mut self, stanza: &Stanza) -> Vec<String> {
-        let from = stanza.from().unwrap_or_default();
-        if let Some(joined) = self.answer_of_challenge(stanza) {
-            return joined;
-        }
-        let speaker = self.occupant_of(from).map(|it| it.nick.clone());
-        let nick = stanza
-            .to()
-            .and_then(|to| to.split_once('/'))
-            .map(|(_, nick)| nick.to_owned());
-        let asks = matches!(stanza.kind(), Some("get" | "set"));
-        match (nick, speaker) {
-            (None, _) if asks => vec![self.answer(stanza)],
-            (None, _) => Vec::new(),
-            (Some(_), None) if asks => vec![error(stanza, "not-acceptable")],
-            (Some(_), None) => Vec::new(),
-            // XEP-0410 2: a ping of oneself is answered by the room.
-            (Some(nick), Some(own)) if asks && nick == own => vec![result(stanza, "")],
-            (Some(nick), Some(own)) => self.relay_iq(&own, &nick, stanza),
-        }
-    }
-
-    /// To the first stream of an occupant. What one that is made up is asked has no answer but the
-    /// test's ([`super::Room::send`], [`super::Room::hook`]).
-    fn relay_iq(&mut self, own: &str, nick: &str, stanza: &Stanza) -> Vec<String> {
-        let asks = matches!(stanza.kind(), Some("get" | "set"));
-        let Some(addressee) = self.find(nick) else {
-            let refused = asks.then(|| error(stanza, "item-not-found"));
-            return refused.into_iter().collect();
-        };
-        let Some(to) = addressee.streams.first().map(|it| escape(it)) else {
-            return Vec::new();
-        };
-        let from = escape(&format!("{}/{own}", self.jid));
-        let (kind, id) = (type_attribute(stanza.kind()), id_attribute(stanza.id()));
-        let content = inner(stanza);
-        vec![format!(
-            "<iq{kind} from='{from}' to='{to}'{id}>{content}</iq>"
-        )]
-    }
-
-    fn answer(&self, stanza: &Stanza) -> String {
-        let asked = stanza.children().next();
-        match asked.map(|it| (it.name(), it.ns())) {
-            Some(("ping", ns)) if ns == "urn:xmpp:ping" => result(stanza, ""),
-            Some(("query", ns)) if ns == "http://jabber.org/protocol/disco#info" => result(
-                stanza,
-                "<query xmlns='http://jabber.org/protocol/disco#info'>\
-                 <identity category='conference' type='text'/>\
-                 <feature var='http://jabber.org/protocol/muc'/></query>",
-            ),
-            _ => error(stanza, "service-unavailable"),
-        }
-    }
-
-    /// XEP-0158 5: a form that was filled in lets its sender in.
-    fn answer_of_challenge(&mut self, stanza: &Stanza) -> Option<Vec<String>> {
-        let form = stanza.get_child("captcha", NS_CAPTCHA)?;
-        let form = form.get_child("x", "jabber:x:data")?;
-        if form.attr("type") != Some("submit") {
-            return None;
-        }
-        let from = stanza.from().unwrap_or_default();
-        let index = self.held.iter().position(|join| join.from() == Some(from));
-        let Some(index) = index else {
-            return Some(vec![error(stanza, "service-unavailable")]);
-        };
-        let right = form.children().any(|field| {
-            field.attr("var") == Some("qa") && field.children().any(|value| value.text() == "14")
-        });
-        if !right {
-            return Some(vec![error(stanza, "not-acceptable")]);
-        }
-        let join = self.held.remove(index);
-        let mut out = Vec::new();
-        if stanza.name() == "iq" {
-            out.push(result(stanza, ""));
-        }
-        out.extend(self.admit_as_asked(&join));
-        Some(out)
-    }
-
-    /// Lets a held joiner in under the nick it has asked for.
-    pub(super) fn admit_as_asked(&mut self, join: &Stanza) -> Vec<String> {
-        let nick = join
-            .to()
-            .and_then(|to| to.split_once('/'))
-            .map(|(_, nick)| nick);
-        self.admit(nick.unwrap_or_default(), &[], join)
     }
 
     // ---- writing

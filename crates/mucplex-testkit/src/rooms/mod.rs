@@ -31,6 +31,7 @@
 //! ```
 
 mod handle;
+mod iq;
 mod occupants;
 mod rules;
 mod write;

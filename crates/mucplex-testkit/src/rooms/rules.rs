@@ -65,6 +65,8 @@ pub enum Renaming {
     Announce,
     /// Only available under the new nick.
     WithoutUnavailable,
+    /// Both, but the unavailable does not say why: no 303 and no new nick.
+    WithoutCode,
     /// The nick is changed and nobody is told.
     Silent,
     /// An error with this condition.

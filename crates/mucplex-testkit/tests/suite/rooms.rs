@@ -230,6 +230,11 @@ async fn nicks_and_leaves_go_as_the_test_says(kind: Kind) {
             &["presence unavailable a [303, 110]", "presence  b [110]"][..],
         ),
         (Renaming::WithoutUnavailable, "c", &["presence  c [110]"]),
+        (
+            Renaming::WithoutCode,
+            "cc",
+            &["presence unavailable c [110]", "presence  cc [110]"],
+        ),
         (Renaming::Silent, "d", &[]),
         (
             Renaming::Refuse("not-acceptable"),
