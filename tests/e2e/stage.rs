@@ -69,6 +69,12 @@ impl Front {
         newest.expect("a session has an uplink")
     }
 
+    /// Bytes that have gone to the server so far, on all uplinks.
+    pub(crate) fn sent_upstream(&self) -> usize {
+        let recordings = self.tap.recordings();
+        recordings.iter().map(|it| it.up.len()).sum()
+    }
+
     /// Waits until the proxy has no more use for this uplink: what a session's end causes has been
     /// sent by then.
     pub(crate) async fn released(&self, uplink: usize) {

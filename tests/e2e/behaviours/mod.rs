@@ -21,6 +21,7 @@ mod removal;
 mod requests;
 mod scripted;
 mod slow;
+mod standing;
 
 use crate::Test;
 
@@ -38,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         owner::tests(),
         requests::tests(),
         slow::tests(),
+        standing::tests(),
         leave::tests(),
         removal::tests(),
         handover::tests(),
