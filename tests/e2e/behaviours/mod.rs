@@ -8,6 +8,7 @@ mod history;
 mod isolation;
 mod join;
 mod leave;
+mod lost;
 mod message;
 mod nick;
 mod nick_policy;
@@ -40,6 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
         requests::tests(),
         slow::tests(),
         standing::tests(),
+        lost::tests(),
         leave::tests(),
         removal::tests(),
         handover::tests(),
