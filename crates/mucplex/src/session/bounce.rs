@@ -4,6 +4,10 @@
 use bytes::Bytes;
 use mucplex_xml::{Frame, Kind, escape::escape_attribute};
 
+const NS_PING: &str = "urn:xmpp:ping";
+const UNAVAILABLE: &str = "<error type='cancel'>\
+    <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+
 /// What becomes of a frame that has no reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Undelivered {
@@ -13,6 +17,8 @@ pub(super) enum Undelivered {
     Count,
 }
 
+/// A ping of the server is about the stream, which is there (XEP-0199 4.1): it is answered, lest
+/// the server give the uplink up, and what it still carries. To everybody else the client is gone:
 /// RFC 6121 8.5.3.2: a message or an IQ request for a resource that is not there comes back with
 /// `service-unavailable`; presences, headlines, groupchat messages, IQ answers and errors do not.
 ///
@@ -35,10 +41,16 @@ pub(super) fn undelivered(frame: &Frame, account: &str) -> Undelivered {
     if own && frame.kind() == Kind::Message {
         return Undelivered::Count;
     }
-    answer(frame, sender.as_deref())
+    let domain = account.split_once('@').map(|(_, domain)| domain);
+    let of_server = own || sender.as_deref() == domain;
+    let pings = frame.kind() == Kind::Iq && frame.root().child("ping", NS_PING).is_some();
+    if of_server && pings && stanza_type == Some("get") {
+        return answer(frame, sender.as_deref(), "result", "");
+    }
+    answer(frame, sender.as_deref(), "error", UNAVAILABLE)
 }
 
-fn answer(frame: &Frame, to: Option<&str>) -> Undelivered {
+fn answer(frame: &Frame, to: Option<&str>, kind: &str, payload: &str) -> Undelivered {
     let name = frame.name();
     let attribute = |name: &str, value: Option<&str>| {
         value
@@ -48,8 +60,7 @@ fn answer(frame: &Frame, to: Option<&str>) -> Undelivered {
     let to = attribute("to", to);
     let id = attribute("id", frame.id().as_deref());
     Undelivered::Answer(Bytes::from(format!(
-        "<{name} type='error'{to}{id}><error type='cancel'>\
-         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></{name}>"
+        "<{name} type='{kind}'{to}{id}>{payload}</{name}>"
     )))
 }
 
@@ -84,6 +95,32 @@ mod tests {
             of("<iq type='set' id='1'><q xmlns='q'/></iq>"),
             Undelivered::Answer(_)
         ));
+    }
+
+    /// Behaviour 54.
+    #[test]
+    fn the_servers_pings_are_answered() {
+        let ping = "><ping xmlns='urn:xmpp:ping'/></iq>";
+        for (from, to) in [
+            ("", ""),
+            (" from='example.org'", " to='example.org'"),
+            (" from='me@example.org'", " to='me@example.org'"),
+        ] {
+            let ping = format!("<iq type='get' id='p'{from}{ping}");
+            let answer = format!("<iq type='result'{to} id='p'></iq>");
+            assert_eq!(of(ping.leak()), Undelivered::Answer(answer.into()));
+        }
+        // To others the client is gone; and a set is no ping.
+        for start in [
+            "<iq type='get' id='p' from='x@example.org/y'",
+            "<iq type='get' id='p' from='other.example.org'",
+            "<iq type='set' id='p' from='example.org'",
+        ] {
+            let Undelivered::Answer(answer) = of(format!("{start}{ping}").leak()) else {
+                panic!("no answer")
+            };
+            assert!(answer.starts_with(b"<iq type='error'"), "{answer:?}");
+        }
     }
 
     #[test]
