@@ -119,13 +119,32 @@ impl Stage {
             Kind::Prosody => (&PROSODY, ""),
             Kind::Ejabberd => (&EJABBERD, "  mod_muc_log:\n    access_log: anyone"),
         };
+        let options = Options {
+            room_archive: true,
+            extra: extra.to_owned(),
+            ..Options::default()
+        };
+        self.with(cell, options).await
+    }
+
+    /// The same on a server that takes commands. Its rooms may lose their occupants at any time.
+    pub(crate) async fn administered(&self) -> Self {
+        static PROSODY: OnceCell<(Server, Front)> = OnceCell::const_new();
+        static EJABBERD: OnceCell<(Server, Front)> = OnceCell::const_new();
+        let cell = match self.kind {
+            Kind::Prosody => &PROSODY,
+            Kind::Ejabberd => &EJABBERD,
+        };
+        let options = Options {
+            commands: true,
+            ..Options::default()
+        };
+        self.with(cell, options).await
+    }
+
+    /// The same on the server of this cell, which is started with these options.
+    async fn with(&self, cell: &'static OnceCell<(Server, Front)>, options: Options) -> Self {
         let start = async || {
-            let extra = extra.to_owned();
-            let options = Options {
-                room_archive: true,
-                extra,
-                ..Options::default()
-            };
             let server = Server::start_with(self.kind, options).await.unwrap();
             let front = Front::start(&server, "").await;
             (server, front)
@@ -136,7 +155,7 @@ impl Stage {
             kind,
             server,
             front,
-            room: server.new_room("archived"),
+            room: server.new_room("other"),
             direct,
         }
     }

@@ -7,7 +7,7 @@ use mucplex_testkit::rooms::{Joining, Room};
 use mucplex_testkit::xml::Stanza;
 use tokio::time::Instant;
 
-use crate::stage::{Front, Stage, impersonal, marked, outline, through, until};
+use crate::stage::{Front, Stage, impersonal, mark, marked, outline, through, until};
 
 crate::tests![
     b25_a_forgotten_occupancy_is_made_anew_and_the_message_sent_again,
@@ -15,6 +15,7 @@ crate::tests![
     b25_the_room_does_not_take_the_account_back,
     b48_what_the_room_has_lost_comes_back_unseen,
     b48_what_does_not_come_back_in_time_is_told,
+    b25_b48_the_servers_room_service_is_restarted,
 ];
 
 /// A scripted room in which carol is, directly, and both sessions of alice, of which the phone
@@ -231,5 +232,43 @@ async fn b48_what_does_not_come_back_in_time_is_told(stage: Stage) {
         assert_eq!(joined.nicks(), ["c1", "c2", "carol"]);
         at.laptop.say(at.room.jid(), "hello").await.unwrap();
         assert_eq!(outline(&until(&mut at.laptop, "hello").await), [""; 0]);
+    }
+}
+
+/// Real rooms, without their occupants: on Prosody nobody is told, and the next message finds out;
+/// ejabberd tells everybody (332).
+async fn b25_b48_the_servers_room_service_is_restarted(stage: Stage) {
+    let stage = stage.administered().await;
+    let room = &stage.room;
+    let front = stage.own_front("").await;
+    let mut bob = stage.room_with_bob().await;
+    bob.configure_room(room, &[("muc#roomconfig_persistentroom", "1")])
+        .await
+        .unwrap();
+    let alice = stage.account("alice").await;
+    let mut phone = front.session(&alice, "phone").await;
+    let mut laptop = front.session(&alice, "laptop").await;
+    for client in [&mut phone, &mut laptop] {
+        client.join(room, "alice").await.unwrap();
+    }
+    mark(&mut bob, room, [&mut phone, &mut laptop]).await;
+    let joins = || front.tap.count_up("http://jabber.org/protocol/muc'");
+    let before = joins();
+
+    stage.server.lose_occupants().await.unwrap();
+    let id = laptop.say(room, "hello").await.unwrap();
+    for client in [&mut phone, &mut laptop] {
+        let mut seen = until_is(client, "hello").await;
+        assert_eq!(seen.pop().unwrap().id(), Some(&*id));
+        // Bob is out of the room as well, and has not come back; ejabberd may say why.
+        let lines = outline(&seen).concat().replace(" 332", "");
+        assert_eq!(lines, "presence bob unavailable owner/none");
+    }
+    // While ejabberd restarts it, the service is not there: the proxy tries again.
+    assert!((1..=3).contains(&(joins() - before)));
+    let joined = bob.join(room, "bob").await.unwrap();
+    assert_eq!(joined.bodies(), ["hello"]);
+    for seen in mark(&mut bob, room, [&mut phone, &mut laptop]).await {
+        assert_eq!(outline(&seen), ["presence bob owner/moderator"]);
     }
 }

@@ -15,6 +15,7 @@ mod nick_policy;
 mod overlap;
 mod owner;
 mod passthrough;
+mod ping;
 mod plain;
 mod presence;
 mod private;
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Test> {
         slow::tests(),
         standing::tests(),
         lost::tests(),
+        ping::tests(),
         leave::tests(),
         removal::tests(),
         handover::tests(),

@@ -61,9 +61,8 @@ fn libraries(script: &Path) -> Result<String, ServerError> {
         .map_err(ServerError::io(script.display().to_string()))
 }
 
-fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String {
-    let bundle = files.bundle.display();
-    let ca = files.ca.display();
+/// The entries of the `listen` list.
+fn listeners(ports: Ports, options: &Options) -> String {
     let stanza_bytes = match options.stanza_bytes {
         Some(bytes) => bytes.to_string(),
         None => "infinity".to_owned(),
@@ -90,13 +89,35 @@ fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String
          password: \"{SECRET}\"}}\n",
         port = ports.component.port(),
     );
-    let listeners = [
+    let commands = ports.commands.map(|address| {
+        format!(
+            "  - {{port: {port}, ip: \"127.0.0.1\", module: ejabberd_http, \
+             request_handlers: {{/api: mod_http_api}}}}\n",
+            port = address.port(),
+        )
+    });
+    [
         listen(ports.plain.port(), plain),
         listen(ports.starttls.port(), "starttls_required"),
         listen(ports.direct.port(), "tls"),
         components,
+        commands.unwrap_or_default(),
     ]
-    .concat();
+    .concat()
+}
+
+fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String {
+    let bundle = files.bundle.display();
+    let ca = files.ca.display();
+    let listeners = listeners(ports, options);
+    let (command_modules, permissions) = if options.commands {
+        (
+            "  mod_admin_extra: {}\n  mod_muc_admin: {}\n",
+            "api_permissions:\n  kit: {from: [mod_http_api], who: all, what: \"*\"}\n",
+        )
+    } else {
+        ("", "")
+    };
     let format = if options.hashed_passwords {
         "scram"
     } else {
@@ -104,10 +125,7 @@ fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String
     };
     let archive = options.room_archive;
     let Options {
-        extra,
-        extra_rooms,
-        extra_listeners,
-        ..
+        extra, extra_rooms, ..
     } = options;
     format!(
         r#"hosts: ["{DOMAIN}"]
@@ -123,8 +141,8 @@ access_rules:
   anyone: {{allow: all}}
 shaper:
   slow: {{rate: 3000, burst_size: 20000}}
-listen:
-{listeners}{extra_listeners}
+{permissions}listen:
+{listeners}
 modules:
   mod_adhoc: {{}}
   mod_blocking: {{}}
@@ -158,7 +176,7 @@ modules:
   mod_stream_mgmt: {{}}
   mod_vcard: {{}}
   mod_version: {{}}
-{extra}
+{command_modules}{extra}
 "#
     )
 }

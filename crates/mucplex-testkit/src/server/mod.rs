@@ -1,6 +1,7 @@
 //! Real servers: Prosody 0.12 and ejabberd 23, each in a temporary directory on free ports.
 
 mod account;
+mod commands;
 mod ejabberd;
 mod prosody;
 
@@ -69,13 +70,13 @@ pub struct Options {
     pub hashed_passwords: bool,
     /// The largest stanza the server takes, in bytes; absent: 4 MiB on Prosody, none on ejabberd.
     pub stanza_bytes: Option<usize>,
+    /// It takes commands of an administrator ([`Server::command`]), from anybody on this machine.
+    pub commands: bool,
     /// Lines in the server's own language: Prosody, before the virtual host; ejabberd, top level.
     pub extra: String,
     /// Lines in the server's own language for the room service: Prosody, in the component;
     /// ejabberd, options of `mod_muc`.
     pub extra_rooms: String,
-    /// More entries of the `listen` list of ejabberd.
-    pub extra_listeners: String,
 }
 
 /// Why a server could not be started or used.
@@ -139,6 +140,7 @@ struct Ports {
     starttls: SocketAddr,
     direct: SocketAddr,
     component: SocketAddr,
+    commands: Option<SocketAddr>,
 }
 
 /// How the server is started: program, arguments and environment.
@@ -181,11 +183,13 @@ impl Server {
             Kind::Prosody => plain,
             Kind::Ejabberd => address()?,
         };
+        let commands = options.commands.then(address).transpose()?;
         let ports = Ports {
             plain,
             starttls,
             direct,
             component,
+            commands,
         };
         let launch = match kind {
             Kind::Prosody => prosody::prepare(dir.path(), ports, &certificate, &options)?,

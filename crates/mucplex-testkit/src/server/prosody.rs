@@ -59,10 +59,26 @@ fn configuration(dir: &Path, ports: Ports, files: &Certificate, options: &Option
         ("", "")
     };
     let archive = if options.room_archive {
-        "modules_enabled = { \"muc_mam\" }\n    muc_log_by_default = true"
+        "muc_log_by_default = true"
     } else {
         ""
     };
+    // The console stands on the module of the socket.
+    let (disabled, console) = match ports.commands {
+        Some(address) => (
+            "",
+            format!(
+                "console_ports = {{ {} }}\nconsole_banner = \"\"",
+                address.port()
+            ),
+        ),
+        None => (r#", "admin_socket""#, String::new()),
+    };
+    let room_modules = [
+        options.room_archive.then_some("\"muc_mam\", "),
+        options.commands.then_some("\"admin_telnet\", "),
+    ];
+    let room_modules: String = room_modules.into_iter().flatten().collect();
     let Options {
         extra, extra_rooms, ..
     } = options;
@@ -76,7 +92,7 @@ c2s_ports = {{ {plain} }}
 c2s_direct_tls_ports = {{ {direct} }}
 component_ports = {{ {component} }}
 modules_enabled = {{ {MODULES}{limits_module} }}
-modules_disabled = {{ "s2s", "admin_socket" }}
+modules_disabled = {{ "s2s"{disabled} }}
 c2s_require_encryption = {require_tls}
 allow_unencrypted_plain_auth = true
 allow_registration = true
@@ -86,11 +102,13 @@ c2s_stanza_size_limit = {stanza_bytes}
 log = {{ info = "*console" }}
 ssl = {{ certificate = "{certificate}"; key = "{key}" }}
 {limits}
+{console}
 {extra}
 
 VirtualHost "{DOMAIN}"
 
 Component "{ROOMS}" "muc"
+    modules_enabled = {{ {room_modules}}}
     {archive}
     {extra_rooms}
 

@@ -4,8 +4,6 @@
 use mucplex_testkit::client::{Client, Join};
 use mucplex_testkit::server::{Kind, Options};
 use mucplex_testkit::{DOMAIN, ROOMS};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::stage::Stage;
 
@@ -106,50 +104,13 @@ async fn errors_of_an_occupant(kind: Kind) {
     }
 }
 
-/// Runs a command of Prosody's console and gives its answer.
-async fn console(port: u16, command: &str) -> std::io::Result<String> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let mut stream = BufReader::new(stream);
-    stream.write_all(format!("{command}\n").as_bytes()).await?;
-    // A NUL stands for the prompt: one at the start, one behind the answer.
-    let mut answer = Vec::new();
-    for _ in 0..2 {
-        answer.clear();
-        stream.read_until(0, &mut answer).await?;
-    }
-    Ok(String::from_utf8_lossy(&answer)
-        .trim_end_matches(['\0', '\r', '\n'])
-        .to_owned())
-}
-
-/// Runs a command of ejabberd by HTTP (`mod_http_api`) and gives the whole answer.
-async fn api(port: u16, command: &str, arguments: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let length = arguments.len();
-    let request = format!(
-        "POST /api/{command} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{arguments}"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Prosody keeps who is in a room in a store while its room service is restarted; without that
 /// store it has forgotten them. On ejabberd a room that ends tells its occupants, see
 /// [`service_restarted`].
 #[tokio::test]
 async fn store_lost() {
     let kind = Kind::Prosody;
-    let port = free_port();
-    let mut stage = Stage::with(kind, "store-lost", with_commands(kind, port)).await;
+    let mut stage = Stage::with(kind, "store-lost", with_commands()).await;
     let room = stage.room.clone();
     let (alice, bob) = (stage.account("alice").await, stage.account("bob").await);
     let mut desk = stage.session(&bob, "desk").await;
@@ -160,15 +121,7 @@ async fn store_lost() {
         .unwrap();
     phone.join(&room, "alice").await.unwrap();
     phone.settle(&room).await.unwrap();
-    for command in ["unload", "load"] {
-        let answer = console(port, &format!("module:{command}('muc', '{ROOMS}')")).await;
-        stage.note(&format!("{command}: {}", answer.unwrap()));
-        if command == "unload" {
-            let directory = stage.server.log_path().with_file_name("data");
-            let directory = directory.join(ROOMS.replace('.', "%2e"));
-            std::fs::remove_dir_all(directory.join("state")).unwrap();
-        }
-    }
+    stage.server.lose_occupants().await.unwrap();
     let clients = &mut [&mut phone, &mut desk];
     let seen = stage.round("the occupants are forgotten", clients).await;
     assert!(seen[0].is_empty(), "nobody is told");
@@ -183,29 +136,11 @@ async fn store_lost() {
         .await;
 }
 
-/// The console stands on the module of the socket, which the kit has disabled.
-fn prosody_console(port: u16) -> String {
-    format!("modules_disabled = {{ \"s2s\" }}\nconsole_ports = {{ {port} }}\nconsole_banner = \"\"")
-}
-
-/// A server that takes commands of its administrator at `port`.
-fn with_commands(kind: Kind, port: u16) -> Options {
-    match kind {
-        Kind::Prosody => Options {
-            extra: prosody_console(port),
-            extra_rooms: "modules_enabled = { \"admin_telnet\" }".into(),
-            ..Options::default()
-        },
-        Kind::Ejabberd => Options {
-            extra: "  mod_admin_extra: {}\n  mod_muc_admin: {}\napi_permissions:\n  test: {from: \
-                    [mod_http_api], who: all, what: \"*\"}"
-                .into(),
-            extra_listeners: format!(
-                "  - {{port: {port}, ip: \"127.0.0.1\", module: ejabberd_http, \
-                 request_handlers: {{/api: mod_http_api}}}}\n"
-            ),
-            ..Options::default()
-        },
+/// A server that takes commands of its administrator.
+fn with_commands() -> Options {
+    Options {
+        commands: true,
+        ..Options::default()
     }
 }
 
@@ -232,8 +167,7 @@ fn commands(kind: Kind, room: &str) -> Vec<(String, String)> {
 }
 
 async fn service_restarted(kind: Kind) {
-    let port = free_port();
-    let mut stage = Stage::with(kind, "service-restarted", with_commands(kind, port)).await;
+    let mut stage = Stage::with(kind, "service-restarted", with_commands()).await;
     let room = stage.room.clone();
     let (alice, bob) = (stage.account("alice").await, stage.account("bob").await);
     let mut desk = stage.session(&bob, "desk").await;
@@ -245,13 +179,9 @@ async fn service_restarted(kind: Kind) {
     phone.join(&room, "alice").await.unwrap();
     stage.round("before", &mut [&mut phone, &mut desk]).await;
     for (command, arguments) in commands(kind, &room) {
-        let answer = match kind {
-            Kind::Prosody => console(port, &command).await,
-            Kind::Ejabberd => api(port, &command, &arguments).await,
-        };
+        let answer = stage.server.command(&command, &arguments).await;
         let log = || stage.server.log_tail(60);
         let answer = answer.unwrap_or_else(|error| panic!("{error}\n{}", log()));
-        let answer = answer.lines().last().unwrap_or_default().to_owned();
         let text = format!("{command}: {answer}");
         if command == "destroy_room" {
             // Not settled by a ping to the room: one that is being destroyed may never answer.
