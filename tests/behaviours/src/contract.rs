@@ -52,6 +52,9 @@ fn numbered(line: &str) -> Option<(u32, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -73,5 +76,31 @@ mod tests {
             Contract::read("27. PM\n## Not yet\nText.\n\n56. Resume\n## More\n60. Cut\n");
         assert!(contract.asks_for(27) && contract.asks_for(60));
         assert!(!contract.asks_for(56) && !contract.asks_for(28));
+    }
+
+    /// The document names, behind each line, files in which a test carries its number.
+    #[test]
+    fn each_line_of_the_document_names_its_tests() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let document = fs::read_to_string(docs.join("BEHAVIOURS.md")).unwrap();
+        let target = |name: &str| {
+            let start = format!("[{name}]: ");
+            document.lines().find_map(|line| line.strip_prefix(&start))
+        };
+        let mut shown = 0;
+        for line in document.lines() {
+            let Some((number, _)) = numbered(line) else {
+                continue;
+            };
+            for name in line.split(" [").skip(1) {
+                let name = name.split(']').next().unwrap();
+                let path = target(name).unwrap_or_else(|| panic!("{number}: [{name}] leads nowhere"));
+                let file = fs::read_to_string(docs.join(path)).unwrap();
+                let mark = format!("b{number:02}_");
+                assert!(file.contains(&mark), "{number}: no test of it in {path}");
+                shown += 1;
+            }
+        }
+        assert!(shown > 100, "{shown}");
     }
 }
