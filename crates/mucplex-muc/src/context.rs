@@ -104,7 +104,8 @@ impl Context<'_> {
         self.sessions.get(&session).is_some_and(|it| it.carbons)
     }
 
-    /// A live stanza for a session, addressed to it.
+    /// A live stanza for a session, addressed to it. One without an address is for whoever gets it
+    /// (RFC 6120 8.1.1.1), as servers answer what they cannot read.
     pub(crate) fn deliver(&mut self, session: SessionId, frame: &Frame) {
         self.deliver_as(session, frame, Urgency::Now);
     }
@@ -114,13 +115,31 @@ impl Context<'_> {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };
-        let stanza = frame.with_to(&known.address);
+        let stanza = match frame.to() {
+            Some(_) => frame.with_to(&known.address),
+            None => Outgoing::from(frame),
+        };
         let owned = stanza.len();
         self.outputs.push_back(Output::ToClient {
             session,
             stanza,
             owned,
             urgency,
+        });
+    }
+
+    /// A stanza for a session as it came on that session's own uplink.
+    pub(crate) fn pass(&mut self, session: SessionId, frame: &Frame) {
+        if !self.sessions.contains_key(&session) {
+            return;
+        }
+        let stanza = Outgoing::from(frame);
+        let owned = stanza.len();
+        self.outputs.push_back(Output::ToClient {
+            session,
+            stanza,
+            owned,
+            urgency: Urgency::Now,
         });
     }
 

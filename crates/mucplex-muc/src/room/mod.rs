@@ -281,7 +281,7 @@ impl Room {
     fn deliver_to_own(&self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
         let own = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session);
         if let Some(session) = own {
-            ctx.deliver(session, frame);
+            ctx.pass(session, frame);
         }
     }
 

@@ -22,7 +22,18 @@ impl Room {
             Some("unavailable") => self.leave(ctx, session, frame),
             // Behaviour 58, as for messages.
             Some("error") => {}
-            Some(_) => self.pass_on_own_uplink(ctx, session, frame),
+            // Who else is here is asked in the name of the occupant.
+            Some("probe") if self.attached.contains(&session) => {
+                self.send_upstream(ctx, session, frame, false);
+            }
+            Some("probe") => self.pass_on_own_uplink(ctx, session, frame),
+            // Subscriptions are between accounts (RFC 6121 3), whoever is in the room; and what is
+            // of no known type the server refuses.
+            Some(_) => {
+                if let Some(own) = ctx.uplink_of(session) {
+                    ctx.send(own, frame);
+                }
+            }
         }
     }
 
@@ -62,9 +73,12 @@ impl Room {
         let kind = frame.stanza_type();
         if kind.as_deref() == Some("error") {
             self.presence_error(ctx, self.carrier, frame, nick);
-        } else if nick.is_none() && kind.is_some() {
+        } else if nick.is_none() && kind.as_deref() == Some("unavailable") {
             // ejabberd takes back the room's own presence from each stream that leaves: that is
             // between the two of them.
+        } else if nick.is_none() && kind.is_some() {
+            // What becomes of a subscription is for the account, and on each stream of it.
+            self.deliver_to_own(ctx, self.carrier, frame);
         } else if nick == Some(self.own.nick()) {
             match kind.as_deref() {
                 Some("unavailable") => self.own_unavailable(ctx, frame),

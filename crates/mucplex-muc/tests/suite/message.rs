@@ -307,3 +307,17 @@ fn b30_a_request_for_voice_is_answered_once() {
     assert_eq!(answers(&mut w, b, "dave", "1"), 1);
     assert_eq!(answers(&mut w, a, "dave", "1"), 1);
 }
+
+/// The proxy once wrote the session's full JID on it.
+#[test]
+fn b70_an_invitation_is_addressed_to_the_account() {
+    let (mut w, a, b) = two_of(PROSODY);
+    let invitation = "<message from='tea@rooms.test' to='alice@test'>\
+        <x xmlns='http://jabber.org/protocol/muc#user'><invite from='bob@test'/></x></message>";
+    for stream in ["alice@test/phone", "alice@test/desk"] {
+        w.service.out.push((stream.into(), invitation.into()));
+    }
+    w.run();
+    assert_eq!(w.raw(a), [invitation]);
+    assert_eq!(w.raw(b), [invitation]);
+}

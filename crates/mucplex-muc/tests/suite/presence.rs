@@ -69,3 +69,33 @@ fn b39_a_session_that_acts_on_another_occupant_is_not_shown_as_the_carrier() {
     assert_eq!(w.seen(a), ["gone bob 307"]);
     assert!(w.raw(b)[0].contains("<actor nick='alice' jid='alice@test/desk'/>"));
 }
+
+/// The proxy once refused it with `not-acceptable`, though the session was in the room.
+#[test]
+fn b69_a_subscription_to_a_room_is_between_the_accounts() {
+    let (mut w, a, b) = two_of(PROSODY);
+    for id in [a, b] {
+        let up = w.up(id);
+        w.sent(up);
+        let subscribe = "<presence type='subscribe' id='s' to='tea@rooms.test'/>";
+        w.send(id, subscribe);
+        assert_eq!(w.sent(up), [subscribe]);
+    }
+    let refused = "<presence type='unsubscribed' from='tea@rooms.test' to='alice@test'/>";
+    w.service
+        .out
+        .push(("alice@test/phone".into(), refused.into()));
+    w.run();
+    assert_eq!(w.raw(a), [refused]);
+    assert!(w.raw(b).is_empty());
+}
+
+#[test]
+fn b32_a_probe_is_sent_by_the_occupant() {
+    let (mut w, a, b) = two_of(PROSODY);
+    let up = w.up(a);
+    w.sent(up);
+    let probe = "<presence type='probe' id='p' to='tea@rooms.test/bob'/>";
+    w.send(b, probe);
+    assert_eq!(w.sent(up), [probe]);
+}
