@@ -7,7 +7,7 @@ use super::{JoinRequest, Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status, is_muc_user};
 use crate::routes::asks_to_join;
-use crate::{SessionId, UplinkId, stanza};
+use crate::{SessionId, UplinkId, ns, stanza};
 
 impl Room {
     pub(super) fn presence_from_client(
@@ -116,7 +116,7 @@ impl Room {
     fn note_occupant(&mut self, frame: &Frame, nick: Option<&str>) {
         match (nick, frame.stanza_type().as_deref()) {
             (None, None) => self.view.room = Some(frame.compact()),
-            (Some(nick), None) => self.view.others.set(nick, frame.compact()),
+            (Some(nick), None) => self.view.others.set(nick, settled(frame)),
             (Some(nick), Some("unavailable")) => {
                 self.view.others.remove(nick);
             }
@@ -151,7 +151,7 @@ impl Room {
             return;
         }
         let told = as_own(frame);
-        self.view.own = Some(told.compact());
+        self.view.own = Some(settled(&told));
         self.fan_out(ctx, &told);
         if renamed {
             self.admit_renamed(ctx);
@@ -242,6 +242,26 @@ fn as_own(frame: &Frame) -> Frame {
     stanza::edit(frame, |patch, frame| {
         if let Some(x) = frame.root().children().find(is_muc_user) {
             patch.append(&x, &stanza::status(Status::OwnPresence.code()));
+        }
+    })
+}
+
+/// A presence as late joiners are told it: who has brought the occupant's standing about, and why
+/// (XEP-0045 8 and 9), belongs to that moment.
+fn settled(frame: &Frame) -> Frame {
+    let items = frame.root().children().filter(is_muc_user);
+    let items = items.flat_map(|x| x.children());
+    let told_once: Vec<_> = items
+        .filter(|item| item.is("item", ns::MUC_USER))
+        .flat_map(|item| item.children())
+        .filter(|it| it.is("actor", ns::MUC_USER) || it.is("reason", ns::MUC_USER))
+        .collect();
+    if told_once.is_empty() {
+        return frame.compact();
+    }
+    stanza::edit(frame, |patch, _| {
+        for element in &told_once {
+            patch.remove(element);
         }
     })
 }

@@ -99,3 +99,26 @@ fn b32_a_probe_is_sent_by_the_occupant() {
     w.send(b, probe);
     assert_eq!(w.sent(up), [probe]);
 }
+
+/// A late joiner was once told who had given an occupant its standing, and why, as if that were
+/// happening now.
+#[test]
+fn b32_the_reason_of_a_change_is_told_once() {
+    let (mut w, a, _) = two_of(PROSODY);
+    for nick in ["bob", "alice"] {
+        let hushed = format!(
+            "<presence from='tea@rooms.test/{nick}' to='alice@test/phone'>\
+             <x xmlns='http://jabber.org/protocol/muc#user'>\
+             <item affiliation='none' role='visitor'><actor nick='eve'/><reason>hush</reason></item>\
+             </x></presence>"
+        );
+        w.service.out.push(("alice@test/phone".into(), hushed));
+    }
+    w.run();
+    assert_eq!(w.raw(a).concat().matches("hush").count(), 2);
+    let c = w.bind("third");
+    w.join(c, TEA, "alice");
+    let told = w.raw(c).concat();
+    assert_eq!(told.matches("role='visitor'").count(), 2, "{told}");
+    assert!(!told.contains("eve") && !told.contains("hush"), "{told}");
+}
