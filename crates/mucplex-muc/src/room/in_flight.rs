@@ -63,6 +63,12 @@ impl Sent {
         self.kind == Kind::Presence && self.way == Way::Sent && changes
     }
 
+    /// A message to everybody.
+    pub(super) fn is_groupchat(&self) -> bool {
+        let kind = self.frame.as_ref().and_then(Frame::stanza_type);
+        kind.as_deref() == Some("groupchat")
+    }
+
     fn bytes(&self) -> usize {
         self.frame.as_ref().map_or(0, |frame| frame.bytes().len())
     }

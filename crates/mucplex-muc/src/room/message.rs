@@ -165,15 +165,18 @@ impl Room {
             return;
         };
         let forgotten = says_not_in_room(frame);
-        if forgotten && nick.is_none() && self.repeat(ctx, uplink, &sent) {
+        // Other messages are refused so for other reasons too: by the occupant, and by a room that
+        // takes none of their type (ejabberd 23.01).
+        let spoken = nick.is_none() && sent.is_groupchat();
+        if forgotten && spoken && self.repeat(ctx, uplink, &sent) {
             return;
         }
-        if forgotten && nick.is_some() && !sent.repeated && self.attached.contains(&sent.session) {
+        if forgotten && !spoken && !sent.repeated && self.attached.contains(&sent.session) {
             self.doubt(ctx, sent, frame);
             return;
         }
         ctx.deliver(sent.session, frame);
-        if forgotten && nick.is_none() && sent.repeated {
+        if forgotten && spoken && sent.repeated {
             self.give_up_room(ctx);
         }
     }

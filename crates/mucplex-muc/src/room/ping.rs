@@ -85,7 +85,8 @@ impl Room {
         }
     }
 
-    /// A private message came back as from one who is not in the room: the room knows.
+    /// A message that is not to everybody came back as from one who is not in the room: the room
+    /// knows.
     pub(super) fn doubt(&mut self, ctx: &mut Context<'_>, sent: Sent, error: &Frame) {
         let session = sent.session;
         let question = Question::Doubt {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dialect::{self, PROSODY};
+use crate::dialect::{self, EJABBERD, PROSODY};
 use crate::world::{TEA, World, both, two_of};
 
 impl World {
@@ -173,6 +173,24 @@ fn b25_a_private_message_is_sent_again_if_the_room_has_forgotten_the_account() {
     both(&mut w, a, b, &[]);
     let seen = w.seen_by_other("bob");
     assert_eq!(seen, ["presence alice", "private alice: psst"]);
+}
+
+/// ejabberd refuses a message to the room that is no groupchat with the same error. The proxy once
+/// left the room for it.
+#[test]
+fn b25_a_message_of_a_type_that_the_room_does_not_take() {
+    let (mut w, a, b) = two_of(EJABBERD);
+    w.send(
+        b,
+        "<message type='chat' to='tea@rooms.test' id='c'><body>hm</body></message>",
+    );
+    let refusal = "<message type='error' from='tea@rooms.test' to='{to}' id='c'><error type='cancel'>\
+        <not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>";
+    w.service_sends(a, refusal);
+    w.run();
+    assert_eq!(w.seen(b), ["error message c not-acceptable"]);
+    assert!(w.seen(a).is_empty());
+    assert!(w.seen_by_other("bob").is_empty());
 }
 
 #[test]
