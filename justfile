@@ -15,6 +15,11 @@ test:
 behaviours *files:
     cargo run --quiet --package mucplex-behaviours -- {{files}}
 
+# Plays every scenario directly and through the proxy, and writes docs/TRANSPARENCY.md anew.
+transparency:
+    cargo build --locked --package mucplex
+    MUCPLEX_WRITE_REPORT=1 cargo test --locked --package mucplex-e2e -- transparent_
+
 # Formatting and clippy, warnings are errors.
 lint:
     cargo fmt --all --check

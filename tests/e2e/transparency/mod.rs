@@ -3,15 +3,18 @@
 
 mod play;
 mod record;
+mod report;
 mod script;
+mod session;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use mucplex_testkit::server::Kind;
 use mucplex_testkit::transcript::{Allowed, difference};
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 use self::record::Record;
 use self::script::Script;
@@ -40,6 +43,11 @@ macro_rules! scenarios {
                     run: |_| Box::pin(every_allowed_difference_is_needed()),
                     on: &[],
                 },
+                Test {
+                    name: "transparent_report",
+                    run: |_| Box::pin(report::is_current()),
+                    on: &[],
+                },
             ];
             scenarios.into_iter().chain(about).collect()
         }
@@ -47,88 +55,252 @@ macro_rules! scenarios {
 }
 
 scenarios![
+    admin_requests_malformed,
+    affiliation_lists,
+    archive_after_an_absence,
+    archive_of_the_room,
+    archive_queries,
     ban,
+    ban_before_the_join,
     chat_with_carbons,
     destroy,
+    destroy_refused_and_moved,
+    disco_of_occupants,
     disco_of_the_room,
     groupchat_error,
     history_late,
     history_limits,
+    history_since_the_last_time,
     invitations,
+    iq_answers_unasked,
+    iq_malformed,
+    iq_to_an_occupant,
+    iq_to_the_account,
     join_again,
     join_errors,
     join_many,
     join_one,
     join_the_first,
     kick,
+    leave_and_return_under_another_nick,
+    leave_in_odd_ways,
     leave_last,
-    leave_one,
+    membership_taken,
+    message_attachments,
+    message_claims,
+    message_ids,
+    message_languages,
+    message_long,
+    message_namespaces,
+    message_reactions_and_retraction,
+    message_states_and_receipts,
+    message_types_to_a_room,
+    message_white_space,
+    moderation_by_the_account,
+    moderation_of_equals,
+    moderation_refused,
+    nick_case_and_spaces,
+    nick_change_and_back,
     nick_change_of_another,
+    nick_changed_by_a_join,
     nick_in_use,
+    nick_invalid,
+    nick_of_many_marks,
+    nick_prepared,
+    nick_registration,
+    nick_taken_over,
+    nowhere,
     odd_nick,
+    outside_blocking,
+    outside_bookmarks,
+    outside_contacts,
+    outside_invitations,
+    outside_invited_into_a_closed_room,
+    outside_real_jid,
     owner_configuration,
+    plain_archive,
+    plain_blocking,
+    plain_carbons,
+    plain_eventing,
+    plain_file,
+    plain_information,
+    plain_messages,
+    plain_presence,
+    plain_roster,
+    plain_state,
+    plain_unknown,
     presence_away,
+    presence_extensions,
+    presence_types_to_a_room,
+    presence_unchanged,
+    presence_without_the_element,
+    private_message_kinds,
+    private_message_paths,
     private_messages,
+    private_messages_forbidden,
     rejoin_after_kick,
     role_given_again,
     room_configuration,
-    second_session,
-    second_session_history,
+    room_configuration_cancelled,
+    room_full,
+    room_members_only,
+    room_moderated,
+    room_password_changes,
+    room_persistent,
+    room_reserved,
     self_ping,
     standing,
     subject,
+    subject_by_participants,
     talk,
+    two_rooms,
+    two_sessions,
+    two_sessions_errors,
+    two_sessions_history,
+    two_sessions_in_two_rooms,
+    two_sessions_late,
+    two_sessions_moderated,
+    two_sessions_one_leaves,
+    two_sessions_one_outside,
+    two_sessions_private_messages,
+    two_sessions_requests,
+    two_sessions_subject,
+    two_sessions_the_first_goes,
     unknown_iq,
+    vcard_of_an_occupant,
+    vcard_of_the_room,
+    voice_approval,
+    voice_request,
 ];
 
-/// One scenario on one server, both runs.
+/// What came of one scenario on one server.
 struct Outcome {
-    /// As the file of allowed differences knows it.
+    scenario: &'static str,
+    kind: Kind,
+    /// What the scenario says of itself.
+    about: String,
+    /// What differs and may not.
+    difference: Option<String>,
+    needed: Needed,
+}
+
+/// Entries of the allowed differences, and rules of theirs, by number.
+#[derive(Default)]
+struct Needed {
+    entries: BTreeSet<usize>,
+    rules: BTreeSet<(usize, usize)>,
+}
+
+impl Outcome {
+    async fn of(kind: Kind, scenario: &'static str, script: &str) -> Self {
+        let script = Script::parse(script);
+        let stage = async |direct| {
+            let mut stage = Stage::new(kind, scenario).await;
+            if script.archived {
+                stage = stage.archived().await;
+            }
+            stage.direct = direct;
+            stage
+        };
+        // One after the other: what a server does at the same time for two accounts may meet inside
+        // it.
+        let direct = play::play(&stage(true).await, &script).await;
+        let proxied = play::play(&stage(false).await, &script).await;
+        let runs = Runs {
+            name: format!("{scenario} on {kind}"),
+            direct,
+            proxied,
+        };
+        runs.keep(scenario, kind);
+        let allowed = allowed();
+        Self {
+            scenario,
+            kind,
+            about: script.about,
+            difference: runs.difference(&allowed),
+            needed: runs.needed(&allowed),
+        }
+    }
+}
+
+/// The two runs of a scenario on one server.
+struct Runs {
+    /// As the file of allowed differences knows the scenario.
     name: String,
     direct: Record,
     proxied: Record,
 }
 
-impl Outcome {
-    async fn of(kind: Kind, scenario: &str, script: &str) -> Self {
-        let script = Script::parse(script);
-        let mut direct = Stage::new(kind, scenario).await;
-        direct.direct = true;
-        let proxied = Stage::new(kind, scenario).await;
-        // One after the other: what a server does at the same time for two accounts may meet inside
-        // it.
-        let direct = play::play(&direct, &script).await;
-        let proxied = play::play(&proxied, &script).await;
-        Self {
-            name: format!("{scenario} on {kind}"),
-            direct,
-            proxied,
-        }
-    }
-
+impl Runs {
     fn difference(&self, allowed: &Allowed) -> Option<String> {
-        let direct = self.direct.render(allowed, &self.name);
-        let proxied = self.proxied.render(allowed, &self.name);
-        difference(&direct, &proxied, allowed, &self.name)
+        let (allowed, _) = allowed.about(&self.name);
+        let (direct, proxied) = self.transcripts(&allowed);
+        difference(&direct, &proxied, &allowed, &self.name)
     }
-}
 
-/// Plays a script both ways; nothing may differ.
-pub(crate) async fn no_difference(kind: Kind, name: &str, script: &str) {
-    let outcome = Outcome::of(kind, name, script).await;
-    if let Some(difference) = outcome.difference(&Allowed::default()) {
-        panic!("- direct, + through the proxy\n{difference}");
+    /// Direct and proxied.
+    fn transcripts(&self, allowed: &Allowed) -> (String, String) {
+        let render = |record: &Record| record.render(allowed, &self.name);
+        (render(&self.direct), render(&self.proxied))
+    }
+
+    fn differ(&self, allowed: &Allowed) -> bool {
+        let (direct, proxied) = self.transcripts(allowed);
+        allowed.apply(&self.name, &direct) != allowed.apply(&self.name, &proxied)
+    }
+
+    /// The entries without which the two runs would differ, and their rules.
+    fn needed(&self, allowed: &Allowed) -> Needed {
+        let (allowed, numbers) = allowed.about(&self.name);
+        let mut needed = Needed::default();
+        if !self.differ(&Allowed::default()) {
+            return needed;
+        }
+        for (place, number) in numbers.into_iter().enumerate() {
+            if !self.differ(&allowed.without(place)) {
+                continue;
+            }
+            needed.entries.insert(number);
+            for rule in 0..allowed.entries()[place].rules.len() {
+                if self.differ(&allowed.without_rule(place, rule)) {
+                    needed.rules.insert((number, rule));
+                }
+            }
+        }
+        needed
+    }
+
+    /// For the eyes of who looks into a difference.
+    fn keep(&self, scenario: &str, kind: Kind) {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts");
+        std::fs::create_dir_all(&directory).unwrap();
+        let (direct, proxied) = self.transcripts(&Allowed::default());
+        for (way, text) in [("direct", direct), ("proxied", proxied)] {
+            let file = format!("{scenario}.{kind}.{way}.txt");
+            std::fs::write(directory.join(file), text).unwrap();
+        }
     }
 }
 
 async fn same(kind: Kind, scenario: &'static str) {
-    let allowed = Allowed::load(&path("allowed-differences.txt")).unwrap();
-    if let Some(difference) = outcome(kind, scenario).await.difference(&allowed) {
+    let outcome = outcome(kind, scenario).await;
+    if let Some(difference) = &outcome.difference {
         panic!("- direct, + through the proxy\n{difference}");
     }
 }
 
-/// Both the scenario's own test and the one of the allowed differences want it; it is played once.
+/// The same for all scenarios whose names begin like this.
+pub(crate) async fn all_same(kind: Kind, prefix: &str) {
+    for scenario in SCENARIOS.iter().filter(|name| name.starts_with(prefix)) {
+        same(kind, scenario).await;
+    }
+}
+
+fn allowed() -> Allowed {
+    Allowed::load(&path("allowed-differences.txt")).unwrap()
+}
+
+/// Both the scenario's own test and the ones about all of them want it; it is played once.
 async fn outcome(kind: Kind, scenario: &'static str) -> Arc<Outcome> {
     type Outcomes = HashMap<(Kind, &'static str), Arc<OnceCell<Arc<Outcome>>>>;
     static OUTCOMES: LazyLock<Mutex<Outcomes>> = LazyLock::new(Mutex::default);
@@ -147,6 +319,23 @@ async fn outcome(kind: Kind, scenario: &'static str) -> Arc<Outcome> {
     Arc::clone(cell.get_or_init(|| play).await)
 }
 
+/// Every scenario on every server, by name; the servers at the same time.
+async fn outcomes() -> Vec<Arc<Outcome>> {
+    let mut servers = JoinSet::new();
+    for kind in Kind::ALL {
+        servers.spawn(async move {
+            let mut outcomes = Vec::new();
+            for scenario in SCENARIOS {
+                outcomes.push(outcome(kind, scenario).await);
+            }
+            outcomes
+        });
+    }
+    let mut all = servers.join_all().await.concat();
+    all.sort_by_key(|outcome| (outcome.scenario, outcome.kind.name()));
+    all
+}
+
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -163,35 +352,19 @@ async fn every_scenario_is_listed() {
     assert_eq!(files, listed);
 }
 
-/// An entry that can be taken out without a scenario noticing allows what does not happen.
+/// An entry or a rule that can be taken out without a scenario noticing allows what does not
+/// happen.
 async fn every_allowed_difference_is_needed() {
-    let text = std::fs::read_to_string(path("allowed-differences.txt")).unwrap();
-    let entries: Vec<&str> = text
-        .split("\n\n")
-        .filter(|entry| entry.contains("scenario:"))
-        .collect();
-    let mut outcomes = Vec::new();
-    for scenario in SCENARIOS {
-        for kind in Kind::ALL {
-            outcomes.push(outcome(kind, scenario).await);
-        }
+    let allowed = allowed();
+    let mut rules: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for outcome in outcomes().await {
+        rules.extend(&outcome.needed.rules);
     }
-    let all = Allowed::parse(&text).unwrap();
-    let idle: Vec<&str> = entries
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| {
-            let others = entries
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| other != index);
-            let others: Vec<&str> = others.map(|(_, entry)| *entry).collect();
-            let without = Allowed::parse(&others.join("\n\n")).unwrap();
-            outcomes
-                .iter()
-                .all(|outcome| outcome.difference(&without) == outcome.difference(&all))
-        })
-        .map(|(_, entry)| *entry)
-        .collect();
+    let mut idle = Vec::new();
+    for (number, entry) in allowed.entries().iter().enumerate() {
+        let unused = entry.rules.iter().enumerate();
+        let unused = unused.filter(|(rule, _)| !rules.contains(&(number, *rule)));
+        idle.extend(unused.map(|(_, rule)| format!("{}\n{rule}", entry.scenarios)));
+    }
     assert!(idle.is_empty(), "no scenario needs\n{}", idle.join("\n\n"));
 }

@@ -3,7 +3,7 @@
 use mucplex_testkit::Element;
 use mucplex_testkit::client::{Direction, Entry};
 use mucplex_testkit::transcript::{Allowed, Names, Transcript};
-use mucplex_testkit::xml::NS_CLIENT;
+use mucplex_testkit::xml::{NS_CLIENT, NS_MUC_ADMIN};
 
 const NS_RSM: &str = "http://jabber.org/protocol/rsm";
 /// What every time stamp is replaced by: whether two things happen in one second is chance.
@@ -15,14 +15,19 @@ const STANZAS: [&str; 3] = ["message", "presence", "iq"];
 #[derive(Default)]
 pub(super) struct Record {
     pub(super) names: Names,
-    /// Ids that the sessions have chosen; they are the same ones in each run.
-    sent: Vec<String>,
+    /// The names behind the last step.
+    numbered: Option<Names>,
     lines: Vec<Line>,
 }
 
 enum Line {
     Step(String),
-    Received { who: String, element: Element },
+    Received {
+        who: String,
+        element: Element,
+        /// Its text with ids numbered from one, by which it is dropped or not.
+        text: String,
+    },
 }
 
 impl Record {
@@ -33,37 +38,40 @@ impl Record {
     pub(super) fn received(&mut self, who: &str, element: &Element) {
         let mut element = element.clone();
         normalise(&mut element);
+        let text = format!("{who}: {}", self.names.clone().canonical(&element));
         self.lines.push(Line::Received {
             who: who.to_owned(),
             element,
+            text,
         });
     }
 
-    /// What a session has sent, from its log.
+    /// What a session has sent, from its log: the ids it has chosen are the same ones in each run,
+    /// so they are numbered first, and what a server sends once more or less does not change them.
     pub(super) fn sent(&mut self, log: &[Entry]) {
         let sent = log
             .iter()
             .filter(|entry| entry.direction == Direction::Sent);
         let ids = sent.filter_map(|entry| entry.text.split(" id='").nth(1)?.split('\'').next());
-        self.sent.extend(ids.map(str::to_owned));
+        for id in ids {
+            let numbered = format!("<iq xmlns='{NS_CLIENT}' id='{id}'/>");
+            let numbered = numbered.parse().expect("an id of the script");
+            self.numbered
+                .get_or_insert_with(|| self.names.clone())
+                .canonical(&numbered);
+        }
     }
 
     /// The transcript without the stanzas that `allowed` drops: these are left out before ids are
     /// numbered, so that one stanza more does not change the numbers of all that follow.
     pub(super) fn render(&self, allowed: &Allowed, scenario: &str) -> String {
-        let mut names = self.names.clone();
-        // Numbered first: what a server sends once more or less does not change them.
-        for id in &self.sent {
-            let numbered = format!("<iq xmlns='{NS_CLIENT}' id='{id}'/>");
-            names.canonical(&numbered.parse().expect("an id of the script"));
-        }
-        let mut transcript = Transcript::new(names);
+        let names = self.numbered.as_ref().unwrap_or(&self.names);
+        let mut transcript = Transcript::new(names.clone());
         for line in &self.lines {
             match line {
                 Line::Step(text) => transcript.step(text),
-                Line::Received { who, element } => {
-                    let block = format!("{who}: {}", self.names.clone().canonical(element));
-                    if !allowed.apply(scenario, &block).is_empty() {
+                Line::Received { who, element, text } => {
+                    if !allowed.apply(scenario, text).is_empty() {
                         transcript.push(who, element);
                     }
                 }
@@ -90,6 +98,9 @@ fn normalise(element: &mut Element) {
     for child in element.children_mut() {
         normalise(child);
     }
+    if element.name() == "query" && element.has_ns(NS_MUC_ADMIN) {
+        sort_items(element);
+    }
     if STANZAS.contains(&element.name()) && element.has_ns(NS_CLIENT) {
         sort_children(element);
         for ((_, name), value) in element.attrs_mut().iter_mut() {
@@ -97,6 +108,18 @@ fn normalise(element: &mut Element) {
                 "drawn".clone_into(value);
             }
         }
+    }
+}
+
+/// A server lists occupants and affiliations in an order of its own, another one each time.
+fn sort_items(list: &mut Element) {
+    let mut nodes = list.take_nodes();
+    nodes.sort_by_cached_key(|node| {
+        let jid = node.as_element()?.attr("jid")?;
+        Some(jid.to_owned())
+    });
+    for node in nodes {
+        list.append_node(node);
     }
 }
 

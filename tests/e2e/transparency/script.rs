@@ -11,25 +11,46 @@
 //! alice/phone renames to alicia
 //! alice/phone sends <presence to='{room}/alicia'><show>away</show></presence>
 //! alice/phone asks <iq type='get' to='{room}'><query xmlns='urn:example'/></iq>
+//! bob/desk configures membersonly=1 whois=anyone
+//! bob/desk gives {alice} the affiliation member because of her tea
+//! bob/desk gives alicia the role visitor
 //! bob/desk kicks alicia because of the noise
 //! alice/phone leaves with bye
+//! bob/desk creates as bob in {other}
 //! alice/laptop sends <presence/>
 //! and alice/laptop awaits presence from alice/phone
+//! alice/phone sends <iq type='get' id='v' to='{room}/bob'><query xmlns='jabber:iq:version'/></iq>
+//! and bob/desk awaits iq get
+//! and bob/desk answers result <query xmlns='jabber:iq:version'><name>x</name></query>
 //! ```
 //!
 //! A line that begins with `and` belongs to the step before it: only behind it is written down what
 //! everybody got. What a server does at a time of its own is awaited, by the name, type and sender
 //! of a stanza.
 //!
-//! The sessions of bob go past the proxy, all others through it in the run that is compared. There
-//! is one room, `{room}`; `{alice}` is an account's bare JID, `{alice/phone}` a session's full JID.
+//! The sessions of bob go past the proxy, all others through it in the run that is compared.
+//!
+//! | in a line | what it is |
+//! |---|---|
+//! | `{room}`, `{other}` | the room; the one of the lines that end with ` in {other}` |
+//! | `{alice}`, `{alice/phone}` | an account's bare JID, a session's full JID |
+//! | `{last}` | the last page's end that the session was told of (XEP-0059 `<last/>`) |
+//! | `{long}` | 40,000 characters |
+//!
+//! A join may carry children: `joins as alice with <show>away</show>`. A field of the room's form
+//! is `muc#roomconfig_…` unless its name has an underscore. `server: archived` behind the line of
+//! the sessions wants a server whose rooms keep an archive.
 
 use mucplex_testkit::client::{History, Join};
 
 /// A scenario.
 pub(crate) struct Script {
+    /// Its first line, a comment: which behaviours it shows, and how.
+    pub(crate) about: String,
     /// The sessions, in the order in which they log in.
     pub(crate) sessions: Vec<String>,
+    /// The server's rooms keep an archive.
+    pub(crate) archived: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -38,9 +59,17 @@ pub(crate) struct Step {
     pub(crate) text: String,
     /// The session that acts, as `alice/phone`.
     pub(crate) who: String,
+    pub(crate) place: Place,
     pub(crate) action: Action,
     /// The next line belongs to the same step.
     pub(crate) goes_on: bool,
+}
+
+/// In which room a session acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Room,
+    Other,
 }
 
 /// What a session does.
@@ -77,10 +106,21 @@ pub(crate) enum Action {
         venue: Option<String>,
         reason: Option<String>,
     },
+    /// Sends fields of the owner's form (XEP-0045 10.2).
+    Configure(Vec<(String, String)>),
+    /// Gives a nick, or an account's JID in braces, a role or an affiliation (XEP-0045 8 to 10).
+    Give {
+        whom: String,
+        what: String,
+        value: String,
+        reason: Option<String>,
+    },
     /// Sends an IQ request, to which an id is added, and waits for its answer.
     Ask(String),
     /// Sends bytes.
     Send(String),
+    /// Answers the last IQ request it got, with a result or an error.
+    Answer { kind: String, payload: String },
     /// Waits for a stanza.
     Await {
         name: String,
@@ -92,15 +132,18 @@ pub(crate) enum Action {
 impl Script {
     /// Parses a scenario; one that cannot be read fails its test.
     pub(crate) fn parse(text: &str) -> Self {
+        let about = text.lines().find_map(|line| line.strip_prefix("# "));
         let mut lines = text
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .peekable();
         let sessions = lines
             .next()
             .and_then(|line| line.strip_prefix("sessions:"))
             .expect("the first line says `sessions:`");
         let sessions: Vec<String> = sessions.split_whitespace().map(str::to_owned).collect();
+        let archived = lines.next_if_eq(&"server: archived").is_some();
         let mut steps: Vec<Step> = Vec::new();
         for line in lines {
             let line = match (line.strip_prefix("and "), steps.last_mut()) {
@@ -119,19 +162,29 @@ impl Script {
                 step.text
             );
         }
-        Self { sessions, steps }
+        Self {
+            about: about.unwrap_or_default().to_owned(),
+            sessions,
+            archived,
+            steps,
+        }
     }
 }
 
 impl Step {
     fn parse(line: &str) -> Self {
-        let (who, rest) = line
+        let (text, place) = match line.strip_suffix(" in {other}") {
+            Some(text) => (text, Place::Other),
+            None => (line, Place::Room),
+        };
+        let (who, rest) = text
             .split_once(' ')
             .unwrap_or_else(|| panic!("no step: {line}"));
         let action = Action::parse(rest).unwrap_or_else(|| panic!("no such action: {line}"));
         Self {
             text: line.to_owned(),
             who: who.to_owned(),
+            place,
             action,
             goes_on: false,
         }
@@ -173,30 +226,57 @@ impl Action {
                     reason,
                 }
             }
-            "asks" => Self::Ask(rest.to_owned()),
-            "sends" => Self::Send(rest.to_owned()),
-            "awaits" => {
-                let (what, from) = match rest.split_once(" from ") {
-                    Some((what, from)) => (what, Some(from.to_owned())),
-                    None => (rest, None),
-                };
-                let (name, kind) = match what.split_once(' ') {
-                    Some((name, kind)) => (name, Some(kind.to_owned())),
-                    None => (what, None),
-                };
-                Self::Await {
-                    name: name.to_owned(),
-                    kind,
-                    from,
+            "configures" => Self::Configure(fields(rest)?),
+            "gives" => {
+                let (gift, reason) = because(rest);
+                let (whom, gift) = gift.split_once(" the ")?;
+                let (what, value) = gift.split_once(' ')?;
+                Self::Give {
+                    whom: whom.to_owned(),
+                    what: what.to_owned(),
+                    value: value.to_owned(),
+                    reason,
                 }
             }
+            "answers" => {
+                let (kind, payload) = rest.split_once(' ').unwrap_or((rest, ""));
+                Self::Answer {
+                    kind: kind.to_owned(),
+                    payload: payload.to_owned(),
+                }
+            }
+            "asks" => Self::Ask(rest.to_owned()),
+            "sends" => Self::Send(rest.to_owned()),
+            "awaits" => Self::awaits(rest),
             _ => return None,
         })
+    }
+
+    fn awaits(rest: &str) -> Self {
+        let (what, from) = match rest.split_once(" from ") {
+            Some((what, from)) => (what, Some(from.to_owned())),
+            None => (rest, None),
+        };
+        let (name, kind) = match what.split_once(' ') {
+            Some((name, kind)) => (name, Some(kind.to_owned())),
+            None => (what, None),
+        };
+        Self::Await {
+            name: name.to_owned(),
+            kind,
+            from,
+        }
     }
 
     fn join(rest: &str) -> Option<Self> {
         let (nick, options) = rest.split_once(" with ").unwrap_or((rest, ""));
         let mut join = Join::default();
+        let options = if options.starts_with('<') {
+            options.clone_into(&mut join.children);
+            ""
+        } else {
+            options
+        };
         for option in options.split_whitespace() {
             let (name, value) = option.split_once('=')?;
             if name == "password" {
@@ -217,6 +297,19 @@ impl Action {
             join,
         })
     }
+}
+
+fn fields(rest: &str) -> Option<Vec<(String, String)>> {
+    let field = |field: &str| {
+        let (name, value) = field.split_once('=')?;
+        let name = if name.contains('_') {
+            name.to_owned()
+        } else {
+            format!("muc#roomconfig_{name}")
+        };
+        Some((name, value.to_owned()))
+    };
+    rest.split_whitespace().map(field).collect()
 }
 
 fn because(rest: &str) -> (String, Option<String>) {

@@ -3,7 +3,7 @@
 //! The file is a list of entries with an empty line between two of them; `#` begins a comment line.
 //!
 //! ```text
-//! scenario: join-*
+//! scenario: join-*, second session
 //! drop: *: presence from="room"*
 //! reason: ejabberd's presence of the room itself carries nothing; a late joiner does not get it
 //!
@@ -12,11 +12,12 @@
 //! reason: the id of another session's presence
 //! ```
 //!
-//! `scenario` is the name of a scenario; `drop` takes out a line of a transcript with all that is
+//! `scenario` has the names of scenarios, with commas between them; `drop` takes out a line of a transcript with all that is
 //! nested in it; `attribute` takes an attribute out of a line. `*` stands for any characters, white
 //! space before a line is not compared. Every entry needs a `scenario`, a `reason`, and one or more
 //! of `drop` and `attribute`.
 
+use std::fmt;
 use std::path::Path;
 
 /// The file is not as it should be.
@@ -48,17 +49,47 @@ pub enum AllowedError {
     },
 }
 
+/// What an entry takes out of a transcript.
 #[derive(Debug, Clone)]
-enum Rule {
+pub enum Rule {
+    /// A line with all that is nested in it.
     Drop(String),
-    Attribute { name: String, line: String },
+    /// An attribute of a line.
+    Attribute {
+        /// Its name.
+        name: String,
+        /// The pattern of the line.
+        line: String,
+    },
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drop(line) => write!(f, "drop: {line}"),
+            Self::Attribute { name, line } => write!(f, "attribute: {name} of {line}"),
+        }
+    }
+}
+
+/// One allowed difference.
 #[derive(Debug, Clone, Default)]
-struct Entry {
-    scenario: String,
-    rules: Vec<Rule>,
-    reason: String,
+pub struct Entry {
+    /// The patterns of the scenarios it is about.
+    pub scenarios: String,
+    /// What it takes out.
+    pub rules: Vec<Rule>,
+    /// Why that may differ.
+    pub reason: String,
+}
+
+impl Entry {
+    /// Whether it is about this scenario.
+    pub fn is_about(&self, scenario: &str) -> bool {
+        self.scenarios
+            .split(',')
+            .any(|pattern| matches(pattern.trim(), scenario))
+    }
 }
 
 /// The allowed differences.
@@ -100,7 +131,7 @@ impl Allowed {
             let value = value.trim().to_owned();
             let entry = entry.get_or_insert_default();
             match name {
-                "scenario" => entry.scenario = value,
+                "scenario" => entry.scenarios = value,
                 "reason" => entry.reason = value,
                 "drop" => entry.rules.push(Rule::Drop(value)),
                 "attribute" => {
@@ -118,7 +149,7 @@ impl Allowed {
     fn finish(&mut self, entry: Option<Entry>, line: usize) -> Result<(), AllowedError> {
         let Some(entry) = entry else { return Ok(()) };
         let parts = [
-            ("scenario", entry.scenario.is_empty()),
+            ("scenario", entry.scenarios.is_empty()),
             ("drop or attribute", entry.rules.is_empty()),
             ("reason", entry.reason.is_empty()),
         ];
@@ -151,30 +182,36 @@ impl Allowed {
         out
     }
 
-    /// The reasons of the entries that change something in one of the transcripts. An entry that
-    /// is used nowhere is out of date.
-    pub fn used(&self, scenario: &str, transcripts: &[&str]) -> Vec<&str> {
-        let used = |entry: &&Entry| {
-            let alone = Self {
-                entries: vec![(*entry).clone()],
-            };
-            transcripts
-                .iter()
-                .any(|text| alone.apply(scenario, text).lines().ne(text.lines()))
-        };
-        self.entries
-            .iter()
-            .filter(used)
-            .map(|entry| entry.reason.as_str())
-            .collect()
+    /// The entries, in the order of the file.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The part of the list that is about a scenario, with the numbers of its entries.
+    pub fn about(&self, scenario: &str) -> (Self, Vec<usize>) {
+        let about = self.entries.iter().enumerate();
+        let about = about.filter(|(_, entry)| entry.is_about(scenario));
+        let (numbers, entries) = about.map(|(number, entry)| (number, entry.clone())).unzip();
+        (Self { entries }, numbers)
+    }
+
+    /// The list without an entry. What it changes nothing for does not need that entry.
+    pub fn without(&self, entry: usize) -> Self {
+        let mut rest = self.clone();
+        rest.entries.remove(entry);
+        rest
+    }
+
+    /// The list without one `drop` or `attribute` of an entry.
+    pub fn without_rule(&self, entry: usize, rule: usize) -> Self {
+        let mut rest = self.clone();
+        rest.entries[entry].rules.remove(rule);
+        rest
     }
 
     fn rewrite(&self, scenario: &str, line: &str) -> Option<String> {
         let mut line = line.to_owned();
-        let entries = self
-            .entries
-            .iter()
-            .filter(|entry| matches(&entry.scenario, scenario));
+        let entries = self.entries.iter().filter(|entry| entry.is_about(scenario));
         for rule in entries.flat_map(|entry| &entry.rules) {
             match rule {
                 Rule::Drop(pattern) if matches(pattern, line.trim_start()) => return None,
@@ -225,7 +262,7 @@ fn without_attribute(line: &str, name: &str) -> String {
 mod tests {
     use super::*;
 
-    const FILE: &str = "# reviewed\nscenario: join-*\ndrop: *: presence from=\"room\"*\n\
+    const FILE: &str = "# reviewed\nscenario: leave-*, join-*\ndrop: *: presence from=\"room\"*\n\
         attribute: id of x *\nreason: because\n\nscenario: other\ndrop: *\nreason: no\n";
 
     #[test]
@@ -236,8 +273,15 @@ mod tests {
         let expected = "a: presence from=\"room/b\"\n  x a=\"1\" z=\"3\"\n";
         assert_eq!(allowed.apply("join-second", text), expected);
         assert_eq!(allowed.apply("leave", text), text);
-        assert_eq!(allowed.used("join-second", &[text]), ["because"]);
-        assert!(allowed.used("leave", &[text]).is_empty());
+        assert_eq!(allowed.without(1).apply("join-second", text), expected);
+        assert_eq!(allowed.without(0).apply("join-second", text), text);
+        let (about, numbers) = allowed.about("other");
+        assert_eq!(
+            (about.apply("other", text), numbers),
+            (String::new(), vec![1])
+        );
+        let kept = allowed.without_rule(0, 0).apply("join-second", text);
+        assert_eq!(kept, text.replace(" id=\"2\"", ""));
     }
 
     #[test]

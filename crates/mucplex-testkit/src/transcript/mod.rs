@@ -28,7 +28,7 @@ use std::fmt::Write as _;
 
 use minidom::Element;
 
-pub use allowed::{Allowed, AllowedError};
+pub use allowed::{Allowed, AllowedError, Entry, Rule};
 pub use canonical::Names;
 pub use diff::diff;
 
