@@ -94,7 +94,8 @@ mod tests {
             };
             for name in line.split(" [").skip(1) {
                 let name = name.split(']').next().unwrap();
-                let path = target(name).unwrap_or_else(|| panic!("{number}: [{name}] leads nowhere"));
+                let path =
+                    target(name).unwrap_or_else(|| panic!("{number}: [{name}] leads nowhere"));
                 let file = fs::read_to_string(docs.join(path)).unwrap();
                 let mark = format!("b{number:02}_");
                 assert!(file.contains(&mark), "{number}: no test of it in {path}");

@@ -95,7 +95,8 @@ impl Room {
     }
 
     /// Behaviour 25: the room says that the account is not in it. The proxy joins anew, and the
-    /// message is sent once more. `false` if the error is for the sender.
+    /// message is sent once more. Refused again by a room that has let the account in, it is refused
+    /// for something else. `false` if the error is for the sender.
     pub(super) fn repeat(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, sent: &Sent) -> bool {
         let Some(frame) = sent.frame.clone() else {
             return false;
@@ -115,16 +116,6 @@ impl Room {
         self.note_in_flight(ctx, sent.session, &frame, sent.nick.as_deref(), Some(way));
         self.in_flight.mark_repeated();
         true
-    }
-
-    /// The room has refused a message a second time, or says of the occupancy that it is none:
-    /// what the proxy holds for one is none.
-    pub(super) fn give_up_room(&mut self, ctx: &mut Context<'_>) {
-        if matches!(self.phase, Phase::Joined) && self.handover.is_none() {
-            let leave = stanza::leave(&self.own);
-            self.say_farewell(ctx, self.carrier, leave.into());
-            self.lost(ctx);
-        }
     }
 }
 

@@ -218,8 +218,12 @@ impl Room {
             .wall
             .checked_sub(HISTORY_MARGIN)
             .unwrap_or(ctx.now.wall);
-        let history = stanza::history_since(&history::format_stamp(since));
-        let entry = stanza::muc_entry(self.password.as_deref(), &history);
+        self.join_again(&stanza::history_since(&history::format_stamp(since)))
+    }
+
+    /// The account's presence as a join that asks for this history.
+    pub(super) fn join_again(&self, history: &str) -> Outgoing {
+        let entry = stanza::muc_entry(self.password.as_deref(), history);
         let presence = stanza::edit(&self.sent_presence, |patch, presence| {
             let root = presence.root();
             patch.remove_attr(&root, "from");

@@ -4,7 +4,7 @@ use mucplex_xml::{Frame, Kind};
 
 use super::comeback::says_not_in_room;
 use super::in_flight::Way;
-use super::{Phase, Room};
+use super::{Phase, Resync, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status};
 use crate::stanza::StanzaError;
@@ -23,7 +23,7 @@ impl Room {
             // (XEP-0045 11.1, behaviour 58).
             Some("error") => {}
             Some("groupchat") => self.speak(ctx, session, frame, nick),
-            _ if self.attached.contains(&session) && self.is_second_answer(frame) => {}
+            _ if self.attached.contains(&session) && self.is_second_answer(session, frame) => {}
             _ if self.attached.contains(&session) => {
                 let way = self.send_upstream(ctx, session, frame, false);
                 if way.is_some() {
@@ -176,9 +176,6 @@ impl Room {
             return;
         }
         ctx.deliver(sent.session, frame);
-        if forgotten && spoken && sent.repeated {
-            self.give_up_room(ctx);
-        }
     }
 
     /// A private message, or one of the room itself that is not to everybody.
@@ -208,6 +205,7 @@ impl Room {
         let user = MucUser::read(frame);
         if user.has(Status::NowNonAnonymous) || user.has(Status::NonAnonymous) {
             self.view.non_anonymous = true;
+            self.resync = Resync::Wanted;
         }
         if user.has(Status::NowSemiAnonymous) || user.has(Status::NowFullyAnonymous) {
             self.view.non_anonymous = false;

@@ -142,8 +142,8 @@ impl Room {
         }
     }
 
-    /// The account is not in the room: the proxy joins anew and asks once more; if that does not
-    /// help, the occupancy is over.
+    /// The account is not in the room: the proxy joins anew and asks once more. A room that lets it
+    /// in and still says so does not mean that.
     fn ping_says_out(
         &mut self,
         ctx: &mut Context<'_>,
@@ -162,7 +162,6 @@ impl Room {
             return;
         }
         self.answer_ping_with(ctx, session, &id, &StanzaError::NOT_IN_ROOM);
-        self.give_up_room(ctx);
     }
 
     /// The proxy gets no answer.

@@ -112,15 +112,19 @@ impl Room {
     }
 
     fn tell_subject(&mut self, ctx: &mut Context<'_>, handover: &Handover) {
-        let text = |frame: &Frame| frame.root().child("subject", ns::CLIENT).map(|s| s.text());
-        let known = self.view.subject.as_ref().and_then(text);
         if let Some(subject) = &handover.subject
-            && known != text(subject)
+            && !self.is_known_subject(subject)
             && !self.duplicates.have_subject()
         {
             self.fan_out(ctx, subject);
             self.set_subject(ctx, subject);
         }
+    }
+
+    /// Whether the sessions know this subject.
+    pub(super) fn is_known_subject(&self, subject: &Frame) -> bool {
+        let text = |frame: &Frame| frame.root().child("subject", ns::CLIENT).map(|s| s.text());
+        self.view.subject.as_ref().and_then(text) == text(subject)
     }
 
     fn tell_missed(&mut self, ctx: &mut Context<'_>, past: &[Frame]) {

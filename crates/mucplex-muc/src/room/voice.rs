@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use mucplex_xml::{Element, Frame};
 
 use super::Room;
-use crate::ns;
+use crate::{SessionId, ns};
 
 /// Requests of one room that are remembered.
 const MOST_REQUESTS: usize = 64;
@@ -17,7 +17,8 @@ const MOST_REQUESTS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct VoiceRequests {
     open: VecDeque<Applicant>,
-    answered: VecDeque<Applicant>,
+    /// With the session that has answered, which may change its mind.
+    answered: VecDeque<(Applicant, SessionId)>,
 }
 
 /// Who asks for voice, by what the form says.
@@ -30,29 +31,30 @@ struct Applicant {
 impl VoiceRequests {
     /// A request is shown to the sessions, maybe for the second time.
     fn open(&mut self, applicant: Applicant) {
-        self.answered.retain(|answered| *answered != applicant);
+        self.answered.retain(|(answered, _)| *answered != applicant);
         self.open.retain(|open| *open != applicant);
         push_bounded(&mut self.open, applicant);
     }
 
-    /// A session answers a request. `false` if that has been answered before.
-    fn answer(&mut self, applicant: Applicant) -> bool {
-        if self.answered.contains(&applicant) {
-            return false;
+    /// A session answers a request. `false` if another one has answered it before.
+    fn answer(&mut self, applicant: Applicant, session: SessionId) -> bool {
+        let mut answered = self.answered.iter();
+        if let Some((_, by)) = answered.find(|(answered, _)| *answered == applicant) {
+            return *by == session;
         }
         if let Some(place) = self.open.iter().position(|open| *open == applicant) {
             self.open.remove(place);
-            push_bounded(&mut self.answered, applicant);
+            push_bounded(&mut self.answered, (applicant, session));
         }
         true
     }
 }
 
-fn push_bounded(requests: &mut VecDeque<Applicant>, applicant: Applicant) {
+fn push_bounded<T>(requests: &mut VecDeque<T>, request: T) {
     if requests.len() >= MOST_REQUESTS {
         requests.pop_front();
     }
-    requests.push_back(applicant);
+    requests.push_back(request);
 }
 
 impl Room {
@@ -64,8 +66,8 @@ impl Room {
     }
 
     /// Whether a session's message answers a request that another session has answered.
-    pub(super) fn is_second_answer(&mut self, frame: &Frame) -> bool {
-        applicant(frame, "submit").is_some_and(|applicant| !self.voice.answer(applicant))
+    pub(super) fn is_second_answer(&mut self, session: SessionId, frame: &Frame) -> bool {
+        applicant(frame, "submit").is_some_and(|applicant| !self.voice.answer(applicant, session))
     }
 }
 

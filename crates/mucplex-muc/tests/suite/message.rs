@@ -300,6 +300,8 @@ fn b30_a_request_for_voice_is_answered_once() {
     asks(&mut w, "carol");
     assert_eq!(answers(&mut w, b, "bob", "1"), 1);
     assert_eq!(answers(&mut w, a, "bob", "0"), 0);
+    // One may change its mind.
+    assert_eq!(answers(&mut w, b, "bob", "0"), 1);
     assert_eq!(answers(&mut w, a, "carol", "0"), 1);
     // Asked anew, it may be answered anew; and what nobody has asked for may be given.
     asks(&mut w, "bob");
@@ -320,4 +322,43 @@ fn b70_an_invitation_is_addressed_to_the_account() {
     w.run();
     assert_eq!(w.raw(a), [invitation]);
     assert_eq!(w.raw(b), [invitation]);
+}
+
+/// Who is there already is shown with its real JID only to those who join: so the proxy asks.
+#[test]
+fn b31_late_joiners_of_a_room_that_shows_real_jids_by_now() {
+    for dialect in dialect::ALL {
+        let (mut w, a, b) = two_of(dialect);
+        w.other(
+            "bob",
+            &format!("<message to='{TEA}' type='groupchat'><subject>tea</subject></message>"),
+        );
+        w.run();
+        w.raw(a);
+        w.raw(b);
+        w.service.config_change(TEA, &[172]);
+        w.sort_out();
+        w.other(
+            "bob",
+            &format!("<presence to='{TEA}/bob'><show>away</show></presence>"),
+        );
+        w.run();
+        for session in [a, b] {
+            assert_eq!(w.seen(session), ["message room: 172", "presence bob away"]);
+        }
+        let c = w.bind("third");
+        w.join(c, TEA, "alice");
+        let raw = w.raw(c);
+        let of_bob = raw
+            .iter()
+            .find(|it| it.contains(&format!("'{TEA}/bob'")))
+            .unwrap();
+        assert!(of_bob.contains("jid='bob@test/pc'"), "{of_bob}");
+        w.other_says("bob", TEA, "hi");
+        w.say(a, TEA, "1", "ho");
+        w.run();
+        for session in [a, b, c] {
+            assert_eq!(w.seen(session), ["message bob: hi", "message alice: ho"]);
+        }
+    }
 }
