@@ -96,13 +96,22 @@ impl Room {
             _ if is_ping(frame) && nick == Some(self.own.nick()) => {
                 self.self_ping(ctx, session, frame);
             }
-            _ if !needs_occupancy(frame, nick) => {
-                if let Some(own) = ctx.uplink_of(session) {
-                    ctx.send(own, frame);
-                }
-            }
+            _ if !needs_occupancy(frame, nick) => self.ask_the_room_itself(ctx, session, frame),
             _ if self.attached.contains(&session) => self.ask(ctx, session, frame, nick),
             _ => self.pass_on_own_uplink(ctx, session, frame),
+        }
+    }
+
+    /// A request to the room itself keeps its id, unless that looks like one of the proxy's: on a
+    /// carrier its answer would be taken for another session's.
+    fn ask_the_room_itself(&mut self, ctx: &mut Context<'_>, session: SessionId, frame: &Frame) {
+        let Some(own) = ctx.uplink_of(session) else {
+            return;
+        };
+        if number_of(frame).is_none() {
+            ctx.send(own, frame);
+        } else if let Some(request) = self.renumbered(ctx, session, frame, None) {
+            ctx.send(own, &request);
         }
     }
 
@@ -113,13 +122,26 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) {
+        if let Some(request) = self.renumbered(ctx, session, frame, nick) {
+            self.send_upstream(ctx, session, &request, false);
+        }
+    }
+
+    /// A session's request under an id of the proxy's; refused, and `None`, if too many are under
+    /// way.
+    fn renumbered(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) -> Option<Frame> {
         if self.iqs.sent.len() >= MOST_SENT {
             self.refuse(ctx, session, frame, &StanzaError::TOO_MANY_REQUESTS);
-            return;
+            return None;
         }
         let id = frame.id().unwrap_or_default().into_owned();
-        let request = self.note_request(ctx, Asker::Session { session, id }, frame, nick);
-        self.send_upstream(ctx, session, &request, false);
+        Some(self.note_request(ctx, Asker::Session { session, id }, frame, nick))
     }
 
     /// Notes a request that goes upstream; gives it with the id it has there.
@@ -307,8 +329,18 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) {
+        // On an uplink that has no part in the room only its own session can have been answered.
+        let in_room = self.is_served_by(uplink);
+        let may_be_for = |asker: &Asker| match asker {
+            Asker::Session { session, .. } => in_room || ctx.uplink_of(*session) == Some(uplink),
+            Asker::Proxy(_) => in_room,
+        };
         let sent = number_of(frame).and_then(|number| match self.iqs.sent.entry(number) {
-            Entry::Occupied(sent) if sent.get().nick.as_deref() == nick => Some(sent.remove()),
+            Entry::Occupied(sent)
+                if sent.get().nick.as_deref() == nick && may_be_for(&sent.get().asker) =>
+            {
+                Some(sent.remove())
+            }
             Entry::Occupied(_) | Entry::Vacant(_) => None,
         });
         match sent {

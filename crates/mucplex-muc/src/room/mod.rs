@@ -308,6 +308,12 @@ impl Room {
         matches!(self.phase, Phase::Gone)
     }
 
+    /// Whether this uplink is the account's way into the room, is to be, or was a moment ago.
+    fn is_served_by(&self, uplink: UplinkId) -> bool {
+        let next = self.handover.as_ref().map(Handover::to);
+        uplink == self.carrier || next == Some(uplink) || self.farewells.expects(uplink)
+    }
+
     /// Whether the room needs this uplink.
     pub(crate) fn uses(&self, uplink: UplinkId) -> bool {
         let next = self
