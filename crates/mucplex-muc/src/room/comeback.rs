@@ -19,7 +19,7 @@ use super::handover::{Handover, Old};
 use super::in_flight::{Sent, Way};
 use super::{Phase, Room};
 use crate::context::Context;
-use crate::{UplinkId, ns, stanza};
+use crate::{UplinkId, ns};
 
 /// How long the proxy does not come back to a room that has let go of it once more.
 const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
