@@ -20,6 +20,7 @@
 
 mod behaviours;
 mod clients;
+mod forgery;
 mod plain;
 mod raw;
 mod stage;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
     let all = behaviours::tests()
         .into_iter()
         .chain(clients::tests())
+        .chain(forgery::tests())
         .chain(plain::tests())
         .chain(streams::tests())
         .chain(transparency::tests());

@@ -5,7 +5,6 @@ mod entry;
 mod errors;
 mod handover;
 mod history;
-mod isolation;
 mod join;
 mod leave;
 mod lost;
@@ -49,7 +48,6 @@ pub(crate) fn tests() -> Vec<Test> {
         handover::tests(),
         overlap::tests(),
         scripted::tests(),
-        isolation::tests(),
         client_state::tests(),
         passthrough::tests(),
         plain::tests(),
