@@ -25,6 +25,8 @@ use crate::{UplinkId, ns};
 const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
 /// How long it tries (behaviour 48).
 const COME_BACK_TIME: Duration = Duration::from_secs(30);
+/// How long a room may be silent about a join on that way before it is asked.
+const JOIN_SILENCE: Duration = Duration::from_secs(4);
 
 /// The proxy's way back into a room.
 #[derive(Debug)]
@@ -87,10 +89,11 @@ impl Room {
         self.comeback.as_ref().is_some_and(over)
     }
 
-    /// A join on the way back may not take longer than all of it.
-    pub(super) fn limit_comeback(&mut self) {
+    /// A join on the way back may not take longer than all of it, and the room is asked about one
+    /// that it does not answer.
+    pub(super) fn limit_comeback(&mut self, ctx: &Context<'_>) {
         if let (Some(comeback), Some(handover)) = (&self.comeback, &mut self.handover) {
-            handover.deadline = handover.deadline.min(comeback.until);
+            handover.deadline = comeback.until.min(ctx.now.instant + JOIN_SILENCE);
         }
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Handover {
     beside: bool,
     /// How often the nick was found taken by a stream of the account that has ended.
     conflicts: u32,
+    /// How often the room was asked about a join it has not answered; each join counts as well.
+    pub(super) probes: u32,
     /// The room as the next carrier found it.
     pub(super) others: Roster,
     pub(super) own: Option<Frame>,
@@ -113,6 +115,7 @@ impl Handover {
             overlaps: false,
             beside: old != Old::Ended,
             conflicts: 0,
+            probes: 0,
             others: Roster::default(),
             own: None,
             past: Vec::new(),
@@ -205,7 +208,7 @@ impl Room {
     pub(super) fn begin_handover(&mut self, ctx: &mut Context<'_>, handover: Handover) {
         let to = handover.to;
         self.handover = Some(handover);
-        self.limit_comeback();
+        self.limit_comeback(ctx);
         ctx.carry(to, &self.jid);
         let join = self.handover_join(ctx);
         ctx.send(to, join);
@@ -416,11 +419,12 @@ impl Room {
         handover.stage = Stage::Presences;
         handover.old = Old::Ended;
         handover.beside = false;
+        handover.probes += 1;
         // All that was before this join.
         handover.brought = Brought::default();
         handover.deadline = ctx.now.instant + JOIN_TIMEOUT;
         let to = handover.to;
-        self.limit_comeback();
+        self.limit_comeback(ctx);
         let join = self.handover_join(ctx);
         ctx.send(to, join);
     }
@@ -456,8 +460,18 @@ impl Room {
         true
     }
 
+    /// The next carrier is not in the room, and a join it has sent is lost: services that restart
+    /// take one without a word (ejabberd 23.01).
+    pub(super) fn join_was_lost(&mut self, ctx: &mut Context<'_>, probe: u32) {
+        let lost = |it: &Handover| it.stage == Stage::Presences && it.probes == probe;
+        if self.handover.as_ref().is_some_and(lost) {
+            self.rejoin(ctx);
+        }
+    }
+
     pub(super) fn handover_timeout(&mut self, ctx: &mut Context<'_>) {
         let over = self.is_comeback_over(ctx);
+        let tries = self.comeback.is_some() && !over;
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -472,6 +486,12 @@ impl Room {
             }
             // A service that tells no subject where there is none.
             Stage::History => self.next_is_in(ctx),
+            Stage::Presences if tries => {
+                handover.probes += 1;
+                let (to, number) = (handover.to, handover.probes);
+                self.probe_join(ctx, to, number);
+                self.limit_comeback(ctx);
+            }
             Stage::Answering => {
                 self.give_up_answers(ctx);
                 self.next_is_in(ctx);

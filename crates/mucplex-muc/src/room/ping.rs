@@ -12,7 +12,7 @@ use super::{Phase, Room};
 use crate::context::Context;
 use crate::identity::{OccupantJid, RoomAddress};
 use crate::stanza::{self, StanzaError};
-use crate::{SessionId, ns};
+use crate::{SessionId, UplinkId, ns};
 
 /// How long the account is known to be in the room after the room has last sent it something.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
@@ -32,6 +32,9 @@ pub(super) enum Question {
     Doubt { sent: Box<Sent>, error: Frame },
     /// Has the account the nick it asked for?
     Nick,
+    /// Is the account in the room by a join that the room has not answered? With the number of
+    /// the question: the answer to an earlier one says nothing of a later join.
+    Join(u32),
     /// A room that the proxy has made anew is opened; nobody waits for the answer.
     Open,
 }
@@ -82,6 +85,16 @@ impl Room {
             let asker = Asker::Proxy(Question::Nick);
             let ping = self.note_request(ctx, asker, &ping, Some(occupant.nick()));
             ctx.send(self.carrier, &ping);
+        }
+    }
+
+    /// Asks whether the account is in the room by the join that has gone out on this uplink before.
+    pub(super) fn probe_join(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, number: u32) {
+        if let Some(ping) = stanza::ping(&self.own) {
+            let nick = self.own.nick().to_owned();
+            let asker = Asker::Proxy(Question::Join(number));
+            let ping = self.note_request(ctx, asker, &ping, Some(&nick));
+            ctx.send(uplink, &ping);
         }
     }
 
@@ -138,6 +151,9 @@ impl Room {
                     self.complete_nick_change(ctx, None);
                 }
             }
+            // Then the answer to the join has come before this one.
+            Question::Join(_) if verdict == Verdict::In => {}
+            Question::Join(number) => self.join_was_lost(ctx, number),
             Question::Open => {}
         }
     }
@@ -171,7 +187,7 @@ impl Room {
                 self.answer_ping_with(ctx, session, &id, &StanzaError::NO_ANSWER);
             }
             Question::Doubt { sent, error } => ctx.deliver(sent.session, &error),
-            Question::Nick | Question::Open => {}
+            Question::Nick | Question::Join(_) | Question::Open => {}
         }
     }
 

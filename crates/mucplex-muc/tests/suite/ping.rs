@@ -224,6 +224,55 @@ fn b48_what_the_room_has_lost_comes_back_unseen() {
     }
 }
 
+/// While ejabberd restarts its room service it takes a join without a word: the proxy once waited
+/// for the answer until its time was over.
+#[test]
+fn b48_a_join_on_the_way_back_that_the_service_has_lost() {
+    for dialect in dialect::ALL {
+        for silence in [3, 9] {
+            let (mut w, a, b) = two_of(dialect);
+            w.service.remove(TEA, "alice", 332);
+            w.other_says("bob", TEA, "missed");
+            w.service.dead.insert(TEA.into());
+            w.run();
+            w.say(b, TEA, "1", "hi");
+            for _ in 0..silence {
+                w.run();
+                w.wait(Duration::from_secs(1));
+            }
+            w.service.dead.clear();
+            // With time for a subject that does not come.
+            for _ in 0..20 {
+                w.run();
+                w.wait(Duration::from_secs(1));
+            }
+            both(&mut w, a, b, &["past bob: missed", "message alice: hi"]);
+            // One join was lost, and one taken: the room sees one.
+            let joins = w.seen_by_other("bob");
+            let joins = joins.iter().filter(|line| *line == "presence alice");
+            assert_eq!(joins.count(), 1, "{}", dialect.name);
+        }
+    }
+}
+
+/// A room that is only slow: its answer to the join comes before that to the question.
+#[test]
+fn b48_a_join_on_the_way_back_that_takes_its_time() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.service.remove(TEA, "alice", 332);
+    w.other_says("bob", TEA, "missed");
+    let up = w.up(a);
+    w.all_down(up);
+    w.wait(Duration::from_secs(9));
+    w.run();
+    w.wait(Duration::from_secs(2));
+    w.run();
+    both(&mut w, a, b, &["past bob: missed"]);
+    w.say(b, TEA, "1", "hi");
+    w.run();
+    both(&mut w, a, b, &["message alice: hi"]);
+}
+
 #[test]
 fn b48_what_does_not_come_back_in_time_is_told_as_the_room_said_it() {
     for code in [332_u16, 333] {
