@@ -4,7 +4,7 @@ use mucplex_xml::{Frame, Kind};
 
 use super::comeback::says_not_in_room;
 use super::in_flight::Way;
-use super::{Phase, Resync, Room};
+use super::{Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status};
 use crate::stanza::StanzaError;
@@ -205,7 +205,7 @@ impl Room {
         let user = MucUser::read(frame);
         if user.has(Status::NowNonAnonymous) || user.has(Status::NonAnonymous) {
             self.view.non_anonymous = true;
-            self.resync = Resync::Wanted;
+            self.resync.want();
         }
         if user.has(Status::NowSemiAnonymous) || user.has(Status::NowFullyAnonymous) {
             self.view.non_anonymous = false;

@@ -242,7 +242,7 @@ impl Room {
                 if frame.stanza_type().as_deref() != Some("error") {
                     self.heard = ctx.now.instant;
                 }
-                if !self.resync_stanza(frame, nick) {
+                if !self.resync_stanza(ctx, frame, nick) {
                     self.live_from_server(ctx, frame, nick);
                 }
             }

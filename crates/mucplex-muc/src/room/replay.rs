@@ -36,6 +36,7 @@ impl Room {
         }
         self.attached.insert(session);
         self.standing.join(session, &request.presence);
+        self.resync.joined(session);
         self.note_attachment(ctx);
         self.follow_up(ctx, request);
     }
