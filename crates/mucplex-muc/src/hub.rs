@@ -13,7 +13,7 @@ use crate::apart::Apart;
 use crate::context::{AccountText, Context, Session, Sessions, Uplink, Uplinks};
 use crate::identity::RoomAddress;
 use crate::plain::{Plain, wants_answer};
-use crate::room::{Carbon, JoinRequest, Room};
+use crate::room::{Carbon, JoinRequest, Room, is_late_answer};
 use crate::routes::asks_to_join;
 use crate::stanza::{StanzaError, error_to_server};
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
@@ -334,7 +334,7 @@ impl Hub {
                 uplink: own,
                 stanza: frame.into(),
             });
-        } else if self.rooms.contains_key(&address.room) {
+        } else if self.is_in(&address.room) {
             self.with_room(now, &address.room.clone(), |room, ctx| {
                 room.client_stanza(ctx, session, frame, &address);
             });
@@ -355,9 +355,17 @@ impl Hub {
         }
     }
 
+    /// Whether the account is in the room, or on its way in or out.
+    fn is_in(&self, room: &RoomJid) -> bool {
+        self.rooms.get(room).is_some_and(|room| !room.is_gone())
+    }
+
     fn first_join(&mut self, now: Now, jid: &RoomJid, request: JoinRequest) {
         let mut ctx = context!(self, now);
-        if let Some(room) = Room::enter(&mut ctx, jid, request, VecDeque::new()) {
+        if let Some(mut room) = Room::enter(&mut ctx, jid, request, VecDeque::new()) {
+            if let Some(before) = self.rooms.get_mut(jid) {
+                room.inherit(before);
+            }
             self.timers.set(jid, room.next_timeout());
             self.rooms.insert(jid.clone(), room);
         }
@@ -382,6 +390,7 @@ impl Hub {
                     room.server_stanza(ctx, uplink, frame, address);
                 });
             }
+            Some(address) if is_late_answer(frame, address.nick.as_deref()) => {}
             Some(_) | None => self.for_own_session(uplink, frame),
         }
     }
@@ -472,7 +481,7 @@ impl Hub {
             let sessions = self.sessions.keys().copied().collect();
             self.plain.found(jid.clone(), sessions);
         }
-        if room.is_gone() {
+        if room.is_plain() || room.is_settled() {
             self.rooms.remove(jid);
             self.timers.set(jid, None);
         } else {

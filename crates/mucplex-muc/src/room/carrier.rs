@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use mucplex_xml::Frame;
+use mucplex_xml::{Frame, Kind};
 
 use super::handover::{Handover, Old};
 use super::in_flight::Way;
-use super::{Phase, Room};
+use super::{JoinRequest, Phase, Room};
 use crate::context::Context;
 use crate::{SessionId, UplinkId};
 
@@ -27,10 +27,7 @@ impl Room {
         if waits && !self.awaits_answers() {
             self.next_is_in(ctx);
         }
-        if matches!(self.phase, Phase::Joined)
-            && self.attached.is_empty()
-            && ctx.policy.stay.is_zero()
-        {
+        if matches!(self.phase, Phase::Joined) && self.is_detached() && ctx.policy.stay.is_zero() {
             self.leave_upstream(ctx, None);
         }
         self.settle_standing(ctx);
@@ -117,6 +114,9 @@ impl Room {
         }
         self.give_up_iqs(ctx);
         self.in_flight.lost();
+        if matches!(self.phase, Phase::Leaving(_) | Phase::Gone) {
+            self.refuse_lost(ctx);
+        }
         self.old_has_ended(ctx, false);
     }
 
@@ -167,7 +167,14 @@ impl Room {
         held: VecDeque<(SessionId, Frame)>,
     ) {
         for (session, frame) in held {
-            self.refuse_unsent(ctx, session, &frame);
+            let to = frame.to();
+            let joins = |it: &JoinRequest| {
+                it.session == session && to.as_deref() == Some(&*it.occupant.to_string())
+            };
+            // One that has asked for a nick in order to join asks once more.
+            if frame.kind() != Kind::Presence || !self.renaming.iter().any(joins) {
+                self.refuse_unsent(ctx, session, &frame);
+            }
         }
     }
 }

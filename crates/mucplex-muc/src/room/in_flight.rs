@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use mucplex_xml::{Frame, Kind};
 
-use crate::SessionId;
+use crate::{SessionId, UplinkId};
 
 /// How many stanzas may wait for their reflection or error in one room. Private messages are
 /// never reflected, so entries also leave by age of arrival.
 const MOST_IN_FLIGHT: usize = 256;
 /// How many bytes of them are kept whole.
 const MOST_KEPT_BYTES: usize = 256 * 1024;
+/// How long a room that the account is no longer in may take to answer what came before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a room may be silent about a change of nick before it is asked for the new one.
 const NICK_SILENCE: Duration = Duration::from_secs(3);
 /// How long a room may take to answer a change of nick.
@@ -43,6 +45,10 @@ pub(super) struct Sent {
     pub(super) repeated: bool,
     /// A change of nick of which the room has been silent, and was asked for the new one.
     probed: bool,
+    /// The session does not wait for the answer any more.
+    pub(super) disowned: bool,
+    /// The carrier of a room that is over, on which the answer is to come.
+    over_on: Option<UplinkId>,
 }
 
 /// How far a stanza has come.
@@ -54,6 +60,8 @@ pub(super) enum Way {
     Sent,
     /// On a carrier that has been lost since.
     Uncertain,
+    /// To a room that the account is no longer in, or is leaving: no presence can answer it.
+    Over,
 }
 
 impl Sent {
@@ -67,6 +75,10 @@ impl Sent {
     pub(super) fn is_groupchat(&self) -> bool {
         let kind = self.frame.as_ref().and_then(Frame::stanza_type);
         kind.as_deref() == Some("groupchat")
+    }
+
+    pub(super) fn is_presence(&self) -> bool {
+        self.kind == Kind::Presence
     }
 
     fn bytes(&self) -> usize {
@@ -100,6 +112,8 @@ impl InFlight {
             frame: keeps.then(|| frame.compact()),
             repeated: false,
             probed: false,
+            disowned: false,
+            over_on: None,
         });
     }
 
@@ -107,6 +121,13 @@ impl InFlight {
     pub(super) fn mark_repeated(&mut self) {
         if let Some(last) = self.sent.back_mut() {
             last.repeated = true;
+        }
+    }
+
+    /// No session waits for the answer to the latest one.
+    pub(super) fn mark_disowned(&mut self) {
+        if let Some(last) = self.sent.back_mut() {
+            last.disowned = true;
         }
     }
 
@@ -124,6 +145,19 @@ impl InFlight {
         taken.into()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// When the oldest is to be forgotten, if the account is no longer in the room.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.sent.iter().map(|sent| sent.at + ANSWER_TIMEOUT).min()
+    }
+
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.take_all(|sent| sent.at + ANSWER_TIMEOUT <= now);
+    }
+
     /// What was held has gone out.
     pub(super) fn flushed(&mut self, now: Instant) {
         for held in self.sent.iter_mut().filter(|sent| sent.way == Way::Held) {
@@ -133,16 +167,58 @@ impl InFlight {
 
     /// The carrier is lost; nobody knows what of this has reached the room.
     pub(super) fn lost(&mut self) {
-        for sent in self.sent.iter_mut().filter(|sent| sent.way == Way::Sent) {
+        let on_it = |sent: &&mut Sent| matches!(sent.way, Way::Sent | Way::Over);
+        for sent in self.sent.iter_mut().filter(on_it) {
             sent.way = Way::Uncertain;
         }
     }
 
-    /// Takes out the messages to the room that were lost with a carrier.
+    /// The account is not in the room any more. Sessions that have asked for a nick in order to join
+    /// are `joining` anew, and do not wait for that one.
+    pub(super) fn over(&mut self, carrier: UplinkId, joining: impl Fn(SessionId, &str) -> bool) {
+        for sent in &mut self.sent {
+            sent.way = Way::Over;
+            sent.over_on.get_or_insert(carrier);
+            let nick = sent.nick.as_deref().filter(|_| sent.kind == Kind::Presence);
+            sent.disowned |= nick.is_some_and(|nick| joining(sent.session, nick));
+        }
+    }
+
+    /// Whether this error answers what was sent on the same uplink before the account was out.
+    pub(super) fn is_of_before(&self, error: &Frame, nick: Option<&str>, uplink: UplinkId) -> bool {
+        let id = error.id();
+        self.sent.iter().any(|sent| {
+            sent.over_on == Some(uplink)
+                && sent.kind == error.kind()
+                && sent.nick.as_deref() == nick
+                && sent.id.as_deref() == id.as_deref()
+        })
+    }
+
+    /// A session has asked for this nick in order to join, and wants to join no more.
+    pub(super) fn disown(&mut self, session: SessionId, nick: &str) {
+        for sent in &mut self.sent {
+            let asked = sent.session == session && sent.nick.as_deref() == Some(nick);
+            sent.disowned |= asked && sent.kind == Kind::Presence;
+        }
+    }
+
+    /// Takes out the messages to the room, and the presences, that were lost with a carrier.
     pub(super) fn take_lost(&mut self) -> Vec<Sent> {
         let mut lost = self.take_all(|sent| sent.way == Way::Uncertain);
-        lost.retain(|lost| lost.kind == Kind::Message && lost.nick.is_none());
+        lost.retain(|lost| match lost.kind {
+            Kind::Message => lost.nick.is_none(),
+            kind => kind == Kind::Presence,
+        });
         lost
+    }
+
+    /// Whether a change of nick is under way, or is to go out.
+    pub(super) fn changes_nick(&self, own: &str) -> bool {
+        self.sent.iter().any(|sent| {
+            let held = sent.way == Way::Held && sent.kind == Kind::Presence;
+            sent.changes_nick(own) || held && sent.nick.as_deref().is_some_and(|nick| nick != own)
+        })
     }
 
     /// The nick that the room has been asked for first and has not given yet.
@@ -207,8 +283,10 @@ impl InFlight {
     pub(super) fn answered(&mut self, answer: &Frame, nick: Option<&str>) -> Option<Sent> {
         let id = answer.id();
         let any_id = answer.kind() == Kind::Presence && id.is_none();
+        let error = answer.stanza_type().as_deref() == Some("error");
         let place = self.sent.iter().position(|sent| {
             sent.kind == answer.kind()
+                && (error || sent.way != Way::Over || sent.kind == Kind::Message)
                 && sent.nick.as_deref() == nick
                 && (any_id || sent.id.as_deref() == id.as_deref())
         })?;

@@ -64,6 +64,10 @@ struct AskedIq {
 }
 
 impl PendingIqs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sent = self.sent.values().next().map(|sent| sent.expires);
         let asked = self.asked.front().map(|asked| asked.expires);
@@ -81,7 +85,7 @@ impl PendingIqs {
     }
 }
 
-const ID_PREFIX: &str = "mucplex-";
+pub(super) const ID_PREFIX: &str = "mucplex-";
 
 impl Room {
     pub(super) fn iq_from_client(
@@ -222,6 +226,19 @@ impl Room {
         self.give_up(ctx, |_| true);
     }
 
+    /// What the proxy wanted to know of the room it need not know any more: were it told now that
+    /// the account is not in it, it would go back.
+    pub(super) fn give_up_questions(&mut self, ctx: &mut Context<'_>) {
+        let sent = std::mem::take(&mut self.iqs.sent);
+        let by_proxy = |sent: &SentIq| matches!(sent.asker, Asker::Proxy(_));
+        let (questions, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            sent.into_iter().partition(|(_, sent)| by_proxy(sent));
+        self.iqs.sent = rest;
+        for question in questions.into_values() {
+            self.answer_given_up(ctx, question);
+        }
+    }
+
     /// Whether requests are under way on the carrier, in either direction.
     pub(super) fn awaits_answers(&self) -> bool {
         let held = self.held_requests();
@@ -350,6 +367,8 @@ impl Room {
                 }
                 Asker::Proxy(question) => self.answered_to_proxy(ctx, question, frame),
             },
+            // Too late: who asked has been told that there is none.
+            None if is_late_answer(frame, nick) => {}
             None => self.deliver_to_own(ctx, uplink, frame),
         }
     }
@@ -389,7 +408,13 @@ pub(super) fn needs_occupancy(frame: &Frame, nick: Option<&str>) -> bool {
     nick.is_some() || frame.root().child("query", ns::MUC_ADMIN).is_some()
 }
 
+/// An answer to a request that the proxy has sent on to an occupant and does not wait for any more.
+pub(crate) fn is_late_answer(frame: &Frame, nick: Option<&str>) -> bool {
+    let answers = matches!(frame.stanza_type().as_deref(), Some("result" | "error"));
+    frame.kind() == Kind::Iq && answers && nick.is_some() && number_of(frame).is_some()
+}
+
 /// The number of an id of ours.
-fn number_of(frame: &Frame) -> Option<u64> {
+pub(super) fn number_of(frame: &Frame) -> Option<u64> {
     frame.id()?.strip_prefix(ID_PREFIX)?.parse().ok()
 }

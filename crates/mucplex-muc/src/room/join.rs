@@ -164,8 +164,7 @@ impl Room {
         while let Some(request) = waiting.pop_front() {
             if ctx.sessions.contains_key(&request.session) {
                 if let Some(mut room) = Self::enter(ctx, &self.jid, request, waiting) {
-                    room.farewells = std::mem::take(&mut self.farewells);
-                    room.nature = self.nature;
+                    room.inherit(self);
                     *self = room;
                 }
                 return;
@@ -316,7 +315,9 @@ impl Room {
             Some(id) => joining.id.as_deref() == Some(&*id),
             None => nick.is_none() || nick == Some(self.own.nick()),
         };
-        joining.stage == Stage::Presences && answers
+        // A change of nick under the same id may have gone before it.
+        let before = self.in_flight.is_of_before(error, nick, self.carrier);
+        joining.stage == Stage::Presences && answers && !before
     }
 
     fn presence_while_joining(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {

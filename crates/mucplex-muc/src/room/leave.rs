@@ -181,7 +181,13 @@ impl Room {
         self.attached.clear();
         self.standing = Standing::default();
         self.comeback = None;
+        self.refuse_lost(ctx);
+        self.give_up_questions(ctx);
         let mut waiting = std::mem::take(&mut self.renaming);
+        self.in_flight.over(self.carrier, |session, nick| {
+            let mut joins = waiting.iter();
+            joins.any(|it| it.session == session && it.occupant.nick() == nick)
+        });
         waiting.append(&mut self.sets_apart);
         self.phase = Phase::Leaving(Leaving { waiting, last });
         self.left_upstream(ctx);
@@ -230,6 +236,7 @@ impl Room {
                 self.farewell_confirmed(ctx, uplink);
             }
             Kind::Message if is("error") => self.message_error(ctx, uplink, frame, nick),
+            Kind::Message if is("groupchat") => self.note_reflection(frame, nick),
             Kind::Presence
             | Kind::Message
             | Kind::Iq

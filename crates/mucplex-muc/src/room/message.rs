@@ -69,6 +69,10 @@ impl Room {
     /// room does not know, go back to their senders as errors.
     pub(super) fn refuse_lost(&mut self, ctx: &mut Context<'_>) {
         for lost in self.in_flight.take_lost() {
+            if lost.is_presence() {
+                self.give_up_nick(ctx, &lost);
+                continue;
+            }
             let error = stanza::error_from_room(
                 "message",
                 &self.jid.to_string(),
@@ -148,6 +152,14 @@ impl Room {
             self.set_subject(ctx, frame);
         } else if has_body(frame) {
             self.backlog.push_live(frame.compact(), ctx.now.wall);
+        }
+    }
+
+    /// A message of a session that the room has taken is answered, also where nobody is left to be
+    /// shown it.
+    pub(super) fn note_reflection(&mut self, frame: &Frame, nick: Option<&str>) {
+        if nick == Some(self.own.nick()) {
+            self.in_flight.answered(frame, None);
         }
     }
 

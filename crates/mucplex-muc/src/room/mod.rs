@@ -55,6 +55,7 @@ use crate::identity::{OccupantJid, RoomAddress};
 use crate::roster::Roster;
 use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
+pub(crate) use iq::is_late_answer;
 pub(crate) use join::JoinRequest;
 pub(crate) use private::Carbon;
 
@@ -87,7 +88,7 @@ enum Phase {
     Joined,
     /// The account's leave is upstream and not confirmed.
     Leaving(Leaving),
-    /// The room is no longer the account's; the hub takes it out.
+    /// The room is no longer the account's. It stays for the answers it still owes to sessions.
     Gone,
 }
 
@@ -183,6 +184,10 @@ impl Room {
         if self.learn_nature(ctx, uplink, frame, nick) {
             return;
         }
+        if self.is_gone() {
+            self.stanza_afterwards(ctx, uplink, frame, nick);
+            return;
+        }
         if frame.kind() == Kind::Iq {
             self.iq_from_server(ctx, uplink, frame, nick);
             return;
@@ -204,6 +209,34 @@ impl Room {
         }
     }
 
+    /// The account is no longer in the room. What sessions had sent before is answered all the
+    /// same (behaviours 24 and 52); the rest is the business of the stream it came on.
+    fn stanza_afterwards(
+        &mut self,
+        ctx: &mut Context<'_>,
+        uplink: UplinkId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        let kind = frame.stanza_type();
+        match (frame.kind(), kind.as_deref()) {
+            (Kind::Iq, Some("result" | "error")) => {
+                self.iq_from_server(ctx, uplink, frame, nick);
+            }
+            (Kind::Message, Some("error")) => self.message_error(ctx, uplink, frame, nick),
+            (Kind::Presence, Some("error")) => self.presence_error(ctx, uplink, frame, nick),
+            (
+                Kind::Message
+                | Kind::Presence
+                | Kind::Iq
+                | Kind::StreamError
+                | Kind::StreamFeatures
+                | Kind::Nonza,
+                _,
+            ) => self.deliver_to_own(ctx, uplink, frame),
+        }
+    }
+
     /// A stanza on an uplink that has no part in the room: the answer to what its session has
     /// sent there itself, or the echo of a time when it carried the room.
     fn stanza_beside(
@@ -217,7 +250,8 @@ impl Room {
         match (frame.kind(), kind.as_deref()) {
             (Kind::Message, Some("error")) => self.message_error(ctx, uplink, frame, nick),
             (Kind::Presence, Some("error")) => self.presence_error(ctx, uplink, frame, nick),
-            (Kind::Message, kind) if nick.is_none() && kind != Some("groupchat") => {
+            (Kind::Message, Some("groupchat")) => self.note_reflection(frame, nick),
+            (Kind::Message, _) if nick.is_none() => {
                 self.deliver_to_own(ctx, uplink, frame);
             }
             (
@@ -246,7 +280,7 @@ impl Room {
                     self.live_from_server(ctx, frame, nick);
                 }
             }
-            Phase::Leaving(_) | Phase::Gone => {}
+            Phase::Leaving(_) | Phase::Gone => self.stanza_beside(ctx, self.carrier, frame, nick),
         }
     }
 
@@ -314,6 +348,19 @@ impl Room {
         uplink == self.carrier || next == Some(uplink) || self.farewells.expects(uplink)
     }
 
+    /// Whether the hub may forget the room.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_gone() && self.in_flight.is_empty() && self.iqs.is_empty()
+    }
+
+    /// Goes on for a room that the account was in before: what that one owes is still to come.
+    pub(crate) fn inherit(&mut self, before: &mut Self) {
+        self.nature = before.nature;
+        self.farewells = std::mem::take(&mut before.farewells);
+        self.in_flight = std::mem::take(&mut before.in_flight);
+        self.iqs = std::mem::take(&mut before.iqs);
+    }
+
     /// Whether the room needs this uplink.
     pub(crate) fn uses(&self, uplink: UplinkId) -> bool {
         let next = self
@@ -322,8 +369,10 @@ impl Room {
             .is_some_and(|handover| handover.to() == uplink);
         match &self.phase {
             Phase::Joining(_) | Phase::Joined => self.carrier == uplink || next,
-            // A leave that has gone upstream needs its uplink no more.
-            Phase::Leaving(leaving) => leaving.needs_carrier() && self.carrier == uplink,
+            // Closed before the room has let go, it would leave behind who joins on another.
+            Phase::Leaving(leaving) => {
+                leaving.needs_carrier() && self.carrier == uplink || self.farewells.expects(uplink)
+            }
             Phase::Gone => false,
         }
     }
@@ -332,7 +381,8 @@ impl Room {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Joining(joining) => Some(joining.deadline),
-            Phase::Leaving(_) | Phase::Joined | Phase::Gone => None,
+            Phase::Leaving(_) | Phase::Joined => None,
+            Phase::Gone => self.in_flight.deadline(),
         };
         let handover = self.handover.as_ref().map(Handover::deadline);
         let [stay, iqs] = [self.stay_until, self.iqs.deadline()];
@@ -349,6 +399,9 @@ impl Room {
         let now = ctx.now.instant;
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         self.expire_iqs(ctx);
+        if self.is_gone() && due(self.in_flight.deadline()) {
+            self.in_flight.forget(now);
+        }
         if due(self.in_flight.nick_deadline(self.own.nick())) {
             self.nick_timeout(ctx);
         }
@@ -370,7 +423,7 @@ impl Room {
 
     /// Nobody is in the room any more, or somebody is again: starts or stops the time to stay.
     fn note_attachment(&mut self, ctx: &Context<'_>) {
-        let detached = matches!(self.phase, Phase::Joined) && self.attached.is_empty();
+        let detached = matches!(self.phase, Phase::Joined) && self.is_detached();
         match (detached, self.stay_until) {
             (true, None) => self.stay_until = ctx.now.instant.checked_add(ctx.policy.stay),
             (true, Some(_)) => {}

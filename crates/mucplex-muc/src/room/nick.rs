@@ -7,6 +7,7 @@
 
 use mucplex_xml::Frame;
 
+use super::in_flight::Sent;
 use super::{JoinRequest, Phase, Room, Waiting};
 use crate::SessionId;
 use crate::context::Context;
@@ -133,24 +134,29 @@ impl Room {
             self.probe_nick(ctx, &occupant);
         }
         for given_up in self.in_flight.expire(now) {
-            self.standing.refused(given_up.session);
-            let joins =
-                |request: &JoinRequest| given_up.nick.as_deref() == Some(request.occupant.nick());
-            for request in self.take_renaming(joins) {
-                self.refuse(
-                    ctx,
-                    request.session,
-                    &request.presence,
-                    &StanzaError::NO_ANSWER,
-                );
-                self.refuse_behind(ctx, &request);
-            }
+            self.give_up_nick(ctx, &given_up);
         }
         if self.vanished && self.in_flight.nick_change(self.own.nick()).is_none() {
             self.vanished = false;
             if self.may_come_back(ctx) {
                 self.come_back(ctx, None);
             }
+        }
+    }
+
+    /// A change of nick is not answered any more: those that cannot join without it are told.
+    pub(super) fn give_up_nick(&mut self, ctx: &mut Context<'_>, given_up: &Sent) {
+        self.standing.refused(given_up.session);
+        let joins =
+            |request: &JoinRequest| given_up.nick.as_deref() == Some(request.occupant.nick());
+        for request in self.take_renaming(joins) {
+            self.refuse(
+                ctx,
+                request.session,
+                &request.presence,
+                &StanzaError::NO_ANSWER,
+            );
+            self.refuse_behind(ctx, &request);
         }
     }
 
@@ -196,6 +202,9 @@ impl Room {
         for waiting in [&mut self.renaming, &mut self.sets_apart] {
             let place = waiting.iter().position(|it| it.session == session);
             taken.extend(place.and_then(|place| waiting.remove(place)));
+        }
+        for request in &taken {
+            self.in_flight.disown(session, request.occupant.nick());
         }
         taken
     }

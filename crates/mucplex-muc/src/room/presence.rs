@@ -134,10 +134,12 @@ impl Room {
         nick: Option<&str>,
     ) {
         match self.in_flight.answered(frame, nick) {
+            Some(sent) if sent.disowned => {}
             Some(sent) => {
                 ctx.deliver(sent.session, frame);
                 self.nick_refused(ctx, sent.session, frame, nick);
             }
+            None if super::iq::number_of(frame).is_some() => {}
             None => self.deliver_to_own(ctx, uplink, frame),
         }
     }
@@ -145,7 +147,7 @@ impl Room {
     pub(super) fn own_available(&mut self, ctx: &mut Context<'_>, frame: &Frame) {
         let asked = self.in_flight.answered(frame, Some(self.own.nick()));
         let renamed = std::mem::take(&mut self.renamed);
-        let unasked = asked.is_none() && !renamed;
+        let unasked = asked.is_none_or(|sent| sent.disowned) && !renamed;
         if unasked && self.expects_echo(ctx) && self.is_known_self_presence(frame) {
             // Of the hand-over's own join or leave: the sessions know it already.
             return;

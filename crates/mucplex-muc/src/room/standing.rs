@@ -30,7 +30,7 @@ pub(super) struct Standing {
     speaker: Option<SessionId>,
     spoken: u64,
     /// What sessions want to be under a nick that the room has not granted yet.
-    proposed: BTreeMap<SessionId, Frame>,
+    proposed: BTreeMap<SessionId, Said>,
     /// When the room is told that nobody is there.
     away_at: Option<Instant>,
     /// Somebody has come, gone or spoken since it was last looked whether the room is to be told.
@@ -68,9 +68,20 @@ impl Standing {
 
     /// The room has granted the nick with which the session has proposed a presence.
     pub(super) fn agreed(&mut self, session: SessionId) {
-        if let Some(presence) = self.proposed.remove(&session) {
-            self.say(session, &presence);
+        let Some(proposed) = self.proposed.remove(&session) else {
+            return;
+        };
+        // It may have said something else since.
+        let known = self.said.get(&session);
+        if known.is_none_or(|said| said.order < proposed.order) {
+            self.said.insert(session, proposed);
         }
+    }
+
+    fn propose(&mut self, session: SessionId, presence: &Frame) {
+        self.spoken += 1;
+        let (presence, order) = (presence.compact(), self.spoken);
+        self.proposed.insert(session, Said { presence, order });
     }
 
     /// The room has refused it.
@@ -121,7 +132,10 @@ impl Room {
         frame: &Frame,
     ) {
         self.standing.say(session, frame);
+        let renaming = self.in_flight.changes_nick(self.own.nick());
         match self.new_standing() {
+            // Under the old nick it would take the new one back. It is told when that is settled.
+            Some(_) if renaming => {}
             Some((speaker, presence)) => {
                 let id = frame.id();
                 let presence = id.map_or(presence.clone(), |id| stanza::with_id(&presence, &id));
@@ -140,7 +154,9 @@ impl Room {
         if !matches!(self.phase, Phase::Joined) {
             return;
         }
-        let settled = self.handover.is_none() && self.carrier_stays(ctx);
+        let settled = self.handover.is_none()
+            && self.carrier_stays(ctx)
+            && !self.in_flight.changes_nick(self.own.nick());
         if self.attached.is_empty() {
             self.settle_absence(ctx, settled);
             return;
@@ -151,7 +167,10 @@ impl Room {
         }
         if let Some((speaker, presence)) = self.new_standing() {
             self.sent_presence = presence.clone();
-            self.send_upstream(ctx, speaker, &presence, true);
+            let way = self.send_upstream(ctx, speaker, &presence, true);
+            let nick = self.own.nick().to_owned();
+            self.note_in_flight(ctx, speaker, &presence, Some(&nick), way);
+            self.in_flight.mark_disowned();
         }
     }
 
@@ -167,6 +186,9 @@ impl Room {
                 self.standing.away_at = None;
                 self.standing.speaker = None;
                 if let Some(away) = stanza::away(&self.own) {
+                    // Without an id, an error that answers it could be taken for a join's.
+                    let id = format!("{}{}", super::iq::ID_PREFIX, ctx.fresh_id());
+                    let away = stanza::with_id(&away, &id);
                     ctx.send(self.carrier, &away);
                     self.sent_presence = away;
                 }
@@ -209,9 +231,13 @@ impl Room {
             own > best || (own == best && !joins)
         });
         if !joins {
-            self.standing.proposed.insert(session, proposed.compact());
+            self.standing.propose(session, &proposed);
         }
         if takes {
+            // Should it go before the room has answered, nobody is there again.
+            if self.attached.is_empty() {
+                self.standing.speaker = Some(session);
+            }
             proposed
         } else {
             without_muc(&self.sent_presence)
