@@ -22,6 +22,9 @@ pub(crate) struct Dialect {
     pub(crate) stanza_id: bool,
     /// Leaves are confirmed.
     pub(crate) confirms_leave: bool,
+    /// The leave of a stream whose resource was bound anew is handled late, and takes along what
+    /// the newer one has joined.
+    pub(crate) ends_older_late: bool,
 }
 
 pub(crate) const PROSODY: Dialect = Dialect {
@@ -35,6 +38,7 @@ pub(crate) const PROSODY: Dialect = Dialect {
     stream_updates: false,
     stanza_id: true,
     confirms_leave: true,
+    ends_older_late: false,
 };
 
 pub(crate) const EJABBERD: Dialect = Dialect {
@@ -43,6 +47,7 @@ pub(crate) const EJABBERD: Dialect = Dialect {
     room_presence: true,
     pm_to_all: false,
     stream_updates: true,
+    ends_older_late: true,
     ..PROSODY
 };
 

@@ -1,7 +1,6 @@
 //! A room service in virtual time: XEP-0045 as far as the tests need it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -9,6 +8,7 @@ use mucplex_xml::escape::escape_attribute;
 use mucplex_xml::{Frame, Kind, Limits};
 
 use crate::dialect::Dialect;
+use crate::ledger::{Ledger, What};
 
 pub(crate) const MUC: &str = "http://jabber.org/protocol/muc";
 pub(crate) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
@@ -104,6 +104,12 @@ pub(crate) struct Service {
     pub(crate) relays: usize,
     /// Rooms that do not answer.
     pub(crate) dead: BTreeSet<String>,
+    pub(crate) ledgers: BTreeMap<String, Ledger>,
+    /// Private messages that were passed on: the room, the account they are for, the body.
+    pub(crate) privates: Vec<(String, String, String)>,
+    /// Whether presences are given numbers, so that no two look alike; and the last one.
+    pub(crate) numbered: bool,
+    number: usize,
 }
 
 impl Service {
@@ -117,6 +123,10 @@ impl Service {
             relayed: BTreeMap::new(),
             relays: 0,
             dead: BTreeSet::new(),
+            ledgers: BTreeMap::new(),
+            privates: Vec::new(),
+            numbered: false,
+            number: 0,
         }
     }
 
@@ -128,6 +138,27 @@ impl Service {
     pub(crate) fn known(&self, jid: &str) -> &Room {
         static NONE: std::sync::LazyLock<Room> = std::sync::LazyLock::new(Room::default);
         self.rooms.get(jid).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn note(&mut self, room: &str, what: What, bare: &str, echo: bool, xml: &str) {
+        if !self.ledgers.contains_key(room) {
+            self.ledgers.insert(room.to_owned(), Ledger::default());
+        }
+        let ledger = self.ledgers.get_mut(room).unwrap();
+        ledger.note(what, bare, echo, xml);
+    }
+
+    pub(crate) fn ledger(&self, room: &str) -> &Ledger {
+        static NONE: std::sync::LazyLock<Ledger> = std::sync::LazyLock::new(Ledger::default);
+        self.ledgers.get(room).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn numbered(&mut self, mut payload: String) -> String {
+        if self.numbered {
+            self.number += 1;
+            payload += &format!("<e xmlns='urn:test:n' n='{}'/>", self.number);
+        }
+        payload
     }
 
     /// A stanza of a stream.
@@ -230,8 +261,9 @@ impl Service {
         }
     }
 
-    fn join(&mut self, stream: &str, room: &str, mut nick: String, frame: &Frame) {
+    pub(crate) fn join(&mut self, stream: &str, room: &str, mut nick: String, frame: &Frame) {
         let dialect = self.dialect;
+        let payload = self.numbered(payload(frame));
         let known = self.room(room);
         if let Some(condition) = known.refuses {
             self.error(stream, &format!("{room}/{nick}"), frame, condition);
@@ -263,11 +295,20 @@ impl Service {
         let same = known.nick(&nick);
         match same {
             Some(at) if known.occupants[at].bare == bare(stream) && dialect.second_stream => {
-                known.occupants[at].streams.push(stream.to_owned());
-                if dialect.stream_updates {
+                if plain(&payload) == plain(&known.occupants[at].payload) {
+                    known.occupants[at].streams.push(stream.to_owned());
+                    if dialect.stream_updates {
+                        let occupant = known.occupants[at].clone();
+                        let xml = self.presence_of(room, &occupant, "", &[], None);
+                        self.note(room, What::Here, &occupant.bare, true, &xml);
+                        self.broadcast(room, Some(&nick), &xml);
+                    }
+                } else {
+                    known.occupants[at].payload = payload;
                     let occupant = known.occupants[at].clone();
-                    let xml = self.presence_of(room, &occupant, "", &[], None);
-                    self.broadcast(room, Some(&nick), &xml);
+                    self.tell(room, What::Here, &occupant, None, &[]);
+                    let known = self.room(room);
+                    known.occupants[at].streams.push(stream.to_owned());
                 }
             }
             Some(_) => {
@@ -280,12 +321,13 @@ impl Service {
                     nick: nick.clone(),
                     bare: bare(stream).to_owned(),
                     streams: vec![stream.to_owned()],
-                    payload: payload(frame),
+                    payload,
                     role: if owner { "moderator" } else { "participant" },
                     affiliation: if owner { "owner" } else { "none" },
                 };
                 known.occupants.push(occupant.clone());
                 let xml = self.presence_of(room, &occupant, "", &[], None);
+                self.note(room, What::Here, &occupant.bare, false, &xml);
                 self.broadcast(room, Some(&nick), &xml);
             }
         }
@@ -376,217 +418,20 @@ impl Service {
         chosen.reverse();
         chosen
     }
-
-    pub(crate) fn presence_of(
-        &self,
-        room: &str,
-        occupant: &Occupant,
-        kind: &str,
-        codes: &[u16],
-        id: Option<&str>,
-    ) -> String {
-        let mut xml = format!(
-            "<presence from='{room}/{}' to='{{to}}'",
-            escape_attribute(&occupant.nick)
-        );
-        if let Some(id) = id {
-            write!(xml, " id='{id}'").unwrap();
-        }
-        if !kind.is_empty() {
-            write!(xml, " type='{kind}'").unwrap();
-        }
-        let role = if kind.is_empty() {
-            occupant.role
-        } else {
-            "none"
-        };
-        write!(
-            xml,
-            ">{}<x xmlns='{MUC_USER}'><item affiliation='{}' role='{role}'",
-            occupant.payload, occupant.affiliation
-        )
-        .unwrap();
-        if self.rooms[room].non_anonymous {
-            write!(xml, " jid='{}'", occupant.streams[0]).unwrap();
-        }
-        xml.push_str("/>");
-        for code in codes {
-            write!(xml, "<status code='{code}'/>").unwrap();
-        }
-        xml.push_str("</x></presence>");
-        xml
-    }
-
-    /// To the others as it is, to the occupant's own streams with 110.
-    pub(crate) fn announce(
-        &mut self,
-        room: &str,
-        occupant: &Occupant,
-        kind: &str,
-        id: Option<&str>,
-        codes: &[u16],
-    ) {
-        let xml = self.presence_of(room, occupant, kind, codes, id);
-        self.broadcast(room, Some(&occupant.nick), &xml);
-        let mut own = codes.to_vec();
-        own.push(110);
-        for (n, stream) in occupant.streams.iter().enumerate() {
-            let told = if n > 0 && kind == "unavailable" && !self.dialect.removal_110_for_all {
-                codes
-            } else {
-                &own
-            };
-            let xml = self.presence_of(room, occupant, kind, told, id);
-            self.send(stream, xml.replace("{to}", stream));
-        }
-    }
-
-    fn update(&mut self, room: &str, at: usize, frame: &Frame) {
-        let known = self.room(room);
-        known.occupants[at].payload = payload(frame);
-        let occupant = known.occupants[at].clone();
-        let id = frame.id().filter(|_| self.dialect.reflects_id);
-        self.announce(room, &occupant, "", id.as_deref(), &[]);
-    }
-
-    fn change_nick(&mut self, stream: &str, room: &str, at: usize, nick: &str, frame: &Frame) {
-        let mut occupant = self.rooms[room].occupants[at].clone();
-        if let Some(other) = self.rooms[room].nick(nick) {
-            let mergeable = self.rooms[room].occupants[other].bare == occupant.bare;
-            if !mergeable || !self.dialect.second_stream {
-                self.error(stream, &format!("{room}/{nick}"), frame, "conflict");
-                return;
-            }
-            // One stream joins the nick that another of the account has.
-            self.leave(stream, room, "");
-            self.join(
-                stream,
-                room,
-                nick.to_owned(),
-                &parse(&format!(
-                    "<presence to='{room}/{nick}'><x xmlns='{MUC}'/></presence>"
-                )),
-            );
-            return;
-        }
-        let template = self.presence_of(room, &occupant, "unavailable", &[303], None);
-        let named = template.replace(" role='none'", &format!(" role='none' nick='{nick}'"));
-        self.broadcast(room, Some(&occupant.nick), &named);
-        let silence = self.rooms[room].nick_silence;
-        let told = match silence {
-            Silence::Gone | Silence::Everything => &[],
-            Silence::Nothing | Silence::Code => occupant.streams.as_slice(),
-        };
-        for stream in told {
-            if silence == Silence::Code {
-                let own = named
-                    .replace("303", "110")
-                    .replace(&format!(" nick='{nick}'"), "");
-                self.send(stream, own.replace("{to}", stream));
-                continue;
-            }
-            let own = named.replace(
-                "<status code='303'/>",
-                "<status code='303'/><status code='110'/>",
-            );
-            self.send(stream, own.replace("{to}", stream));
-        }
-        nick.clone_into(&mut occupant.nick);
-        occupant.payload = payload(frame);
-        self.room(room).occupants[at] = occupant.clone();
-        if silence == Silence::Everything {
-            let xml = self.presence_of(room, &occupant, "", &[], None);
-            self.broadcast(room, Some(&occupant.nick), &xml);
-            return;
-        }
-        let id = frame.id().filter(|_| self.dialect.reflects_id);
-        self.announce(room, &occupant, "", id.as_deref(), &[]);
-    }
-
-    fn leave(&mut self, stream: &str, room: &str, payload: &str) {
-        let at = self.rooms[room].of(stream).unwrap();
-        let mut occupant = self.rooms[room].occupants[at].clone();
-        payload.clone_into(&mut occupant.payload);
-        if occupant.streams.len() > 1 {
-            let shows = self.dialect.stream_updates;
-            let known = self.room(room);
-            known.occupants[at].streams.retain(|it| it != stream);
-            if shows {
-                let rest = known.occupants[at].clone();
-                self.announce(room, &rest, "", None, &[]);
-            }
-        } else {
-            self.room(room).occupants.remove(at);
-            let xml = self.presence_of(room, &occupant, "unavailable", &[], None);
-            self.broadcast(room, None, &xml);
-            self.departures.push(Departure {
-                room: room.to_owned(),
-                account: occupant.bare.clone(),
-            });
-        }
-        if self.dialect.confirms_leave {
-            let xml = self.presence_of(room, &occupant, "unavailable", &[110], None);
-            self.send(stream, xml.replace("{to}", stream));
-        }
-    }
-
-    /// Puts an occupant out: kick 307, ban 301, and so on.
-    pub(crate) fn remove(&mut self, room: &str, nick: &str, code: u16) {
-        let Some(at) = self.rooms.get(room).and_then(|known| known.nick(nick)) else {
-            return;
-        };
-        let occupant = self.room(room).occupants.remove(at);
-        self.announce(room, &occupant, "unavailable", None, &[code]);
-    }
-
-    /// XEP-0045 10.9.
-    pub(crate) fn destroy(&mut self, room: &str) {
-        let Some(known) = self.rooms.get_mut(room) else {
-            return;
-        };
-        let occupants = std::mem::take(&mut known.occupants);
-        for occupant in occupants {
-            for stream in &occupant.streams {
-                let xml = format!(
-                    "<presence type='unavailable' from='{room}/{}' to='{stream}'><x xmlns='{MUC_USER}'>\
-                     <item affiliation='none' role='none'/><destroy jid='new@rooms.test'><reason>moved</reason>\
-                     <password>open</password></destroy><status code='110'/></x></presence>",
-                    occupant.nick
-                );
-                self.send(stream, xml);
-            }
-        }
-        self.rooms.remove(room);
-    }
-
-    /// A message of the room itself, with status codes.
-    pub(crate) fn config_change(&mut self, room: &str, codes: &[u16]) {
-        for code in codes {
-            let known = self.room(room);
-            match code {
-                170 => known.logged = true,
-                171 => known.logged = false,
-                172 => known.non_anonymous = true,
-                173 | 174 => known.non_anonymous = false,
-                _ => {}
-            }
-        }
-        let codes: String = codes
-            .iter()
-            .map(|code| format!("<status code='{code}'/>"))
-            .collect();
-        let xml = format!(
-            "<message type='groupchat' from='{room}' to='{{to}}'><x xmlns='{MUC_USER}'>{codes}</x></message>"
-        );
-        self.broadcast(room, None, &xml);
-    }
 }
 
 /// What an occupant's presence says, without what asks to enter.
-fn payload(frame: &Frame) -> String {
+pub(crate) fn payload(frame: &Frame) -> String {
     let own = frame.root().children().filter(|child| !child.is("x", MUC));
     own.map(|child| String::from_utf8(frame.bytes()[child.span()].to_vec()).unwrap())
         .collect()
+}
+
+/// The same without its number.
+fn plain(payload: &str) -> &str {
+    payload
+        .split_once("<e xmlns='urn:test:n'")
+        .map_or(payload, |(plain, _)| plain)
 }
 
 fn stamp(at: SystemTime) -> String {

@@ -2,6 +2,7 @@
 
 use mucplex_xml::{Element, Frame};
 
+use crate::ledger::What;
 use crate::service::{MUC_USER, Past, Service, parse};
 
 const ADMIN: &str = "http://jabber.org/protocol/muc#admin";
@@ -52,16 +53,21 @@ impl Service {
         let template = String::from_utf8(patch.finish().to_vec()).unwrap();
         let told = parse(&template);
         let body = root.child("body", "jabber:client");
-        if root.child("subject", "jabber:client").is_some() && body.is_none() {
+        let what = if root.child("subject", "jabber:client").is_some() && body.is_none() {
             known.subject = Some(told);
             known.subject_at = Some(now);
+            What::Subject
         } else if let Some(body) = body {
             known.said.push(body.text());
             known.past.push(Past {
                 frame: told,
                 at: now,
             });
-        }
+            What::Said
+        } else {
+            What::Notice
+        };
+        self.note(room, what, "", false, &template);
         self.broadcast(room, None, &template);
     }
 
@@ -70,6 +76,10 @@ impl Service {
             self.error(stream, &format!("{room}/{nick}"), frame, "item-not-found");
             return;
         };
+        if let Some(body) = frame.root().child("body", "jabber:client") {
+            let bare = self.rooms[room].occupants[to].bare.clone();
+            self.privates.push((room.to_owned(), bare, body.text()));
+        }
         let from = format!("{room}/{}", self.rooms[room].occupants[at].nick);
         let mut streams = self.rooms[room].occupants[to].streams.clone();
         if !self.dialect.pm_to_all {
@@ -138,9 +148,14 @@ impl Service {
                 ));
             }
         }
+        // What it asked with comes back, so that an answer can be told from another.
+        let question = frame.root().child("q", "urn:test:q");
+        let echo = question.map_or(String::new(), |q| {
+            String::from_utf8(frame.bytes()[q.span()].to_vec()).unwrap()
+        });
         self.send(
             stream,
-            format!("<iq type='result' from='{room}' to='{stream}' id='{id}'/>"),
+            format!("<iq type='result' from='{room}' to='{stream}' id='{id}'>{echo}</iq>"),
         );
     }
 }

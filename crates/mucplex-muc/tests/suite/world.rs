@@ -7,18 +7,18 @@ use bytes::Bytes;
 use jid::{BareJid, FullJid};
 use mucplex_muc::{
     AccountJid, ClientRoute, Csi, Hub, Input, NickConflict, Now, Output, Policy, RouteSettings,
-    Routes, ServerRoute, SessionId, UplinkId, Urgency,
+    Routes, SessionId, UplinkId, Urgency,
 };
-use mucplex_xml::Outgoing;
+use mucplex_xml::{Frame, Outgoing};
 
 use crate::dialect::{Dialect, PROSODY};
-use crate::scribe;
-use crate::service::{MUC, Service, bare, parse};
+use crate::service::{Service, bare, parse};
 
 pub(crate) const TEA: &str = "tea@rooms.test";
 pub(crate) const ALICE: &str = "alice@test";
+pub(crate) const BEA: &str = "bea@test";
 /// On an uplink's way up: the stream ends here.
-const END: &str = "end of stream";
+pub(crate) const END: &str = "end of stream";
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -33,20 +33,33 @@ pub(crate) struct Session {
     /// Undirected unavailable, and what came behind it, until the release.
     withheld: Option<VecDeque<String>>,
     pub(crate) refused: bool,
-    csi: Csi<()>,
+    pub(crate) csi: Csi<()>,
+    /// It has stopped reading, and so many bytes may still wait for it.
+    pub(crate) room_left: Option<usize>,
+}
+
+/// What has passed between the hub and the server.
+#[derive(Clone, Debug)]
+pub(crate) enum Trace {
+    /// A stanza of the hub's on an uplink.
+    Up(u64, Frame),
+    Down(u64, Frame),
+    Release(u64),
 }
 
 #[derive(Debug)]
 pub(crate) struct Uplink {
     pub(crate) jid: String,
     pub(crate) account: String,
-    session: Option<u64>,
+    pub(crate) session: Option<u64>,
     pub(crate) routes: Routes,
     pub(crate) up: VecDeque<String>,
     pub(crate) down: VecDeque<String>,
     pub(crate) open: bool,
     /// The server knows no more of it.
-    over: bool,
+    pub(crate) over: bool,
+    /// A newer stream has its full JID.
+    pub(crate) replaced: bool,
     pub(crate) sent: Vec<String>,
 }
 
@@ -64,6 +77,13 @@ pub(crate) struct World {
     /// Of the hubs that are still to come.
     pub(crate) policy: Policy,
     next: u64,
+    /// Sessions whose outbox has just run over.
+    overrun: Vec<u64>,
+    /// Uplinks that have been lost since this was last asked.
+    pub(crate) losses: Vec<u64>,
+    /// Kept if asked for.
+    pub(crate) trace: Option<Vec<Trace>>,
+    pub(crate) story: Option<Vec<String>>,
 }
 
 /// Two sessions of alice in the room, the first one's uplink carrying it, and bob.
@@ -128,6 +148,10 @@ impl World {
                 history: Duration::from_secs(30 * 86_400),
             },
             next: 0,
+            overrun: Vec::new(),
+            losses: Vec::new(),
+            trace: None,
+            story: None,
         }
     }
 
@@ -153,6 +177,7 @@ impl World {
         let uplink = id + 1000;
         let full = format!("{account}/{resource}");
         let jid: FullJid = full.parse().unwrap();
+        self.replace(&full);
         self.uplinks.insert(
             uplink,
             Uplink {
@@ -170,6 +195,7 @@ impl World {
                 down: VecDeque::new(),
                 open: true,
                 over: false,
+                replaced: false,
                 sent: Vec::new(),
             },
         );
@@ -185,6 +211,7 @@ impl World {
                 withheld: None,
                 refused: false,
                 csi: Csi::new(&jid, 1 << 16),
+                room_left: None,
             },
         );
         let policy = self.policy.clone();
@@ -203,7 +230,7 @@ impl World {
     }
 
     /// One input of a hub, and all that comes of it.
-    fn input(&mut self, account: &str, input: Input) {
+    pub(crate) fn input(&mut self, account: &str, input: Input) {
         let now = self.now();
         self.service.now = now.wall;
         let hub = self.hubs.get_mut(account).unwrap();
@@ -214,6 +241,16 @@ impl World {
         }
         for output in outputs {
             self.output(account, output);
+        }
+        self.end_slow();
+    }
+
+    /// The shell ends a session that does not keep up (resource-constraint), and that one alone.
+    pub(crate) fn end_slow(&mut self) {
+        for id in std::mem::take(&mut self.overrun) {
+            let account = bare(&self.sessions[&id].jid).to_owned();
+            let session = SessionId(id);
+            self.input(&account, Input::SessionEnded { session });
         }
     }
 
@@ -235,6 +272,9 @@ impl World {
             Output::ToServer { uplink, stanza } => {
                 let xml = String::from_utf8(stanza.to_bytes().to_vec()).unwrap();
                 self.check_upstream(account, uplink.0, &xml);
+                if let Some(trace) = &mut self.trace {
+                    trace.push(Trace::Up(uplink.0, parse(&xml)));
+                }
                 self.push_up(uplink.0, xml);
             }
             Output::Carry { uplink, room } => {
@@ -246,7 +286,12 @@ impl World {
                         .push_back(String::from_utf8(bytes.to_vec()).unwrap());
                 }
             }
-            Output::Release { uplink } => self.release(uplink.0),
+            Output::Release { uplink } => {
+                if let Some(trace) = &mut self.trace {
+                    trace.push(Trace::Release(uplink.0));
+                }
+                self.release(uplink.0);
+            }
         }
     }
 
@@ -263,7 +308,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, id: u64, xml: String, urgency: Urgency) {
+    pub(crate) fn deliver(&mut self, id: u64, xml: String, urgency: Urgency) {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
@@ -290,14 +335,38 @@ impl World {
                 other.jid
             );
         }
+        if let Some(story) = &mut self.story {
+            story.push(format!("    {}  <-  {xml}", self.sessions[&id].jid));
+        }
         let Session {
-            csi, inbox, all, ..
+            csi,
+            inbox,
+            all,
+            room_left,
+            alive,
+            withheld,
+            ..
         } = self.sessions.get_mut(&id).unwrap();
+        if let Some(left) = room_left {
+            if *left < xml.len() {
+                *alive = false;
+                *withheld = None;
+                self.overrun.push(id);
+                return;
+            }
+            *left -= xml.len();
+        }
         csi.pass(urgency, Bytes::from(xml).into(), (), written(inbox, all));
     }
 
     fn push_up(&mut self, uplink: u64, xml: String) {
         let uplink = self.uplinks.get_mut(&uplink).unwrap();
+        if uplink.replaced {
+            return;
+        }
+        if let Some(story) = &mut self.story {
+            story.push(format!("        {} ->> server  {xml}", uplink.jid));
+        }
         uplink.sent.push(xml.clone());
         uplink.up.push_back(xml);
     }
@@ -319,7 +388,9 @@ impl World {
             }
             None => {
                 uplink.open = false;
-                uplink.up.push_back(END.to_owned());
+                if !uplink.replaced {
+                    uplink.up.push_back(END.to_owned());
+                }
             }
         }
     }
@@ -336,6 +407,9 @@ impl World {
         }
         let uplink = session.uplink;
         let account = bare(&session.jid).to_owned();
+        if let Some(story) = &mut self.story {
+            story.push(format!("    {}  ->  {xml}", session.jid));
+        }
         let frame = parse(xml);
         match self
             .uplinks
@@ -388,117 +462,10 @@ impl World {
         self.input(&account, Input::SessionEnded { session });
     }
 
-    /// The uplink breaks, and with it what was on its way. The server notices in its own time.
-    pub(crate) fn lose(&mut self, id: u64) {
-        let uplink = self.uplinks.get_mut(&id).unwrap();
-        if !std::mem::take(&mut uplink.open) {
-            return;
-        }
-        uplink.up = VecDeque::from([END.to_owned()]);
-        uplink.down.clear();
-        let account = uplink.account.clone();
-        if let Some(session) = uplink.session {
-            self.sessions.get_mut(&session).unwrap().alive = false;
-        }
-        let uplink = UplinkId(id);
-        self.input(&account, Input::UplinkLost { uplink });
-    }
-
-    /// The service sends a session's stream a stanza, `{to}` standing for its address.
-    pub(crate) fn service_sends(&mut self, session: u64, xml: &str) {
-        let stream = self.sessions[&session].jid.clone();
-        self.service.send(&stream, xml.replace("{to}", &stream));
-        self.sort_out();
-    }
-
-    /// One stanza of an uplink reaches the server.
-    pub(crate) fn step_up(&mut self, id: u64) -> bool {
-        let Some(xml) = self.uplinks.get_mut(&id).and_then(|it| it.up.pop_front()) else {
-            return false;
-        };
-        let jid = self.uplinks[&id].jid.clone();
-        self.service.now = self.wall();
-        if xml == END {
-            self.service.stream_ends(&jid);
-            self.uplinks.get_mut(&id).unwrap().over = true;
-        } else {
-            self.service.handle(&jid, &xml);
-        }
-        self.sort_out();
-        true
-    }
-
-    /// One stanza of the server reaches the proxy.
-    pub(crate) fn step_down(&mut self, id: u64) -> bool {
-        let Some(uplink) = self.uplinks.get_mut(&id) else {
-            return false;
-        };
-        let Some(xml) = uplink.down.pop_front() else {
-            return false;
-        };
-        if !uplink.open {
-            return true;
-        }
-        let frame = parse(&xml);
-        let account = uplink.account.clone();
-        let route = uplink.routes.from_server(&frame);
-        if let (ServerRoute::Carbons(enabled), Some(session)) = (route, uplink.session) {
-            let session = SessionId(session);
-            self.input(&account, Input::SessionCarbons { session, enabled });
-        }
-        let uplink = &self.uplinks[&id];
-        match route {
-            ServerRoute::Direct | ServerRoute::Carbons(_) => {
-                if let Some(session) = uplink.session {
-                    let urgency = self.sessions[&session].csi.urgency_of(&frame);
-                    self.deliver(session, xml, urgency);
-                }
-            }
-            ServerRoute::Hub => {
-                let uplink = UplinkId(id);
-                self.input(&account, Input::FromServer { uplink, frame });
-            }
-        }
-        true
-    }
-
-    /// What the service has sent goes onto the uplinks, or to people past the proxy.
-    pub(crate) fn sort_out(&mut self) {
-        for (to, xml) in std::mem::take(&mut self.service.out) {
-            let uplink = self
-                .uplinks
-                .values_mut()
-                .find(|it| it.jid == to && !it.over);
-            match uplink {
-                Some(uplink) => uplink.down.push_back(xml),
-                None => self.outside.entry(to).or_default().push(xml),
-            }
-        }
-    }
-
-    /// Delivers everything, in turns.
-    pub(crate) fn run(&mut self) {
-        self.sort_out();
-        loop {
-            let mut moved = false;
-            let ids: Vec<u64> = self.uplinks.keys().copied().collect();
-            for id in ids {
-                moved |= self.step_up(id);
-                moved |= self.step_down(id);
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    /// All that is on its way up on one uplink reaches the server.
-    pub(crate) fn all_up(&mut self, uplink: u64) {
-        while self.step_up(uplink) {}
-    }
-
-    pub(crate) fn all_down(&mut self, uplink: u64) {
-        while self.step_down(uplink) {}
+    /// When something is due next, counted from the beginning.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let due = self.hubs.values().filter_map(Hub::next_timeout).min()?;
+        Some(due - self.start)
     }
 
     /// Time passes; nothing is delivered.
@@ -526,82 +493,6 @@ impl World {
         }
         self.elapsed = end;
         self.service.now = self.wall();
-    }
-
-    pub(crate) fn join(&mut self, id: u64, room: &str, nick: &str) {
-        self.join_with(id, room, nick, "");
-    }
-
-    /// `asks`: what stands in the muc element.
-    pub(crate) fn join_with(&mut self, id: u64, room: &str, nick: &str, asks: &str) {
-        let xml = format!(
-            "<presence to='{room}/{nick}' id='join'><x xmlns='{MUC}'>{asks}</x></presence>"
-        );
-        self.send(id, &xml);
-    }
-
-    /// Joins, and forgets what came of it.
-    pub(crate) fn joined(&mut self, id: u64, nick: &str) {
-        self.join(id, TEA, nick);
-        self.run();
-        self.wait(Duration::from_secs(11));
-        self.sessions.get_mut(&id).unwrap().inbox.clear();
-        self.uplinks
-            .get_mut(&self.sessions[&id].uplink)
-            .unwrap()
-            .sent
-            .clear();
-    }
-
-    pub(crate) fn say(&mut self, id: u64, room: &str, mid: &str, body: &str) {
-        self.send(
-            id,
-            &format!(
-                "<message to='{room}' type='groupchat' id='{mid}'><body>{body}</body></message>"
-            ),
-        );
-    }
-
-    pub(crate) fn leave(&mut self, id: u64, room: &str, nick: &str) {
-        self.send(id, &format!("<presence to='{room}/{nick}' type='unavailable' id='leave'><status>bye</status></presence>"));
-    }
-
-    pub(crate) fn unavailable(&mut self, id: u64) {
-        self.send(id, "<presence type='unavailable'/>");
-    }
-
-    /// Somebody past the proxy sends a stanza; `who/pc` is the stream.
-    pub(crate) fn other(&mut self, who: &str, xml: &str) {
-        self.service.now = self.wall();
-        self.service.handle(&format!("{who}@test/pc"), xml);
-        self.sort_out();
-    }
-
-    pub(crate) fn other_joins(&mut self, who: &str, room: &str) {
-        self.other(who, &format!("<presence to='{room}/{who}'><x xmlns='{MUC}'><history maxstanzas='0'/></x></presence>"));
-    }
-
-    pub(crate) fn other_says(&mut self, who: &str, room: &str, body: &str) {
-        self.other(who, &format!("<message to='{room}' type='groupchat' id='{who}-{body}'><body>{body}</body></message>"));
-    }
-
-    /// What a session has been sent since the last time.
-    pub(crate) fn seen(&mut self, id: u64) -> Vec<String> {
-        scribe::lines(&self.raw(id))
-    }
-
-    pub(crate) fn raw(&mut self, id: u64) -> Vec<String> {
-        std::mem::take(&mut self.sessions.get_mut(&id).unwrap().inbox)
-    }
-
-    pub(crate) fn seen_by_other(&mut self, who: &str) -> Vec<String> {
-        let stanzas = self.outside.remove(&format!("{who}@test/pc"));
-        scribe::lines(&stanzas.unwrap_or_default())
-    }
-
-    /// What has gone to the server on an uplink since the last time.
-    pub(crate) fn sent(&mut self, uplink: u64) -> Vec<String> {
-        std::mem::take(&mut self.uplinks.get_mut(&uplink).unwrap().sent)
     }
 
     pub(crate) fn withholds(&self, session: u64) -> bool {

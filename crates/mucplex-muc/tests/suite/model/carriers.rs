@@ -1,0 +1,106 @@
+//! Sessions and uplinks that go, and how much of the ideal still holds then.
+
+use super::life::{Keep, Life, Setting};
+use super::script::ROOMS;
+use super::view::Grade;
+use super::watch::Way;
+use crate::ledger;
+
+impl Life {
+    /// A session is no longer there, or is about to be: it has left no room.
+    pub(crate) fn goes(&mut self, id: u64) {
+        let account = self.accounts[&id];
+        self.ends(self.world.up(id));
+        for room in 0..ROOMS.len() {
+            let view = self.views.remove(&(id, room));
+            if view.is_some() && !self.anybody_in(account, room) && self.setting.stays {
+                if !view.is_some_and(|view| view.is_live()) {
+                    self.keep[account][room] = Keep::Unknown;
+                }
+            } else if view.is_some() && !self.anybody_in(account, room) {
+                self.is_out(account, room);
+            } else if view.is_some() && !self.is_attached(account, room) {
+                self.keep[account][room] = Keep::Unknown;
+            }
+        }
+    }
+
+    /// Without an uplink that stays, the account is in no room.
+    pub(crate) fn without_carrier(&mut self, gone: u64) {
+        let account = self.accounts[&gone];
+        self.usable.remove(&gone);
+        if !self.usable.iter().any(|id| self.accounts[id] == account) {
+            for room in 0..ROOMS.len() {
+                if self.keep[account][room] == Keep::In {
+                    self.is_out(account, room);
+                    // One may have become free in the same step.
+                    let mut all = self.slots.iter().flatten();
+                    if all.any(|id| {
+                        *id != gone
+                            && self.accounts[id] == account
+                            && self.stays(self.world.up(*id))
+                    }) {
+                        self.keep[account][room] = Keep::Unknown;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the hub may bring a room to this uplink.
+    pub(crate) fn stays(&self, uplink: u64) -> bool {
+        let uplink = &self.world.uplinks[&uplink];
+        let alive = |id| self.world.sessions[&id].alive && !self.world.withholds(id);
+        uplink.open && uplink.session.is_some_and(alive)
+    }
+
+    pub(crate) fn mark(&mut self, account: usize, room: usize, grade: Grade) {
+        let known = &mut self.grades[account][room];
+        *known = grade.max(*known);
+    }
+
+    /// The session of an uplink goes; what the uplink carries is handed over.
+    pub(crate) fn ends(&mut self, uplink: u64) {
+        let grade = match self.setting {
+            Setting { dialect, .. } if !dialect.second_stream => Grade::Gap,
+            Setting { numbered: true, .. } => Grade::Moved,
+            Setting { .. } => Grade::Alike,
+        };
+        self.mark_rooms_of(uplink, grade);
+    }
+
+    pub(crate) fn mark_rooms_of(&mut self, uplink: u64, grade: Grade) {
+        let account = ledger::account(&self.world.uplinks[&uplink].account).unwrap();
+        for room in 0..ROOMS.len() {
+            if self.watch.way(uplink, room) != Way::Out {
+                self.mark(account, room, grade);
+            }
+        }
+    }
+
+    /// A newer stream is about to take a full JID; whether there is an older one.
+    pub(crate) fn replaced(&mut self, jid: &str) -> bool {
+        let older = self.world.uplinks.iter();
+        let older = older.filter(|(_, it)| it.jid == jid && !it.over);
+        let older: Vec<u64> = older.map(|(id, _)| *id).collect();
+        for uplink in &older {
+            let uplink = *uplink;
+            self.mark_rooms_of(uplink, Grade::Gap);
+            // The newer stream may lose what it has joined.
+            let account = ledger::account(&self.world.uplinks[&uplink].account).unwrap();
+            if self.setting.dialect.ends_older_late {
+                for room in 0..ROOMS.len() {
+                    self.mark(account, room, Grade::Gap);
+                }
+            }
+        }
+        !older.is_empty()
+    }
+
+    pub(crate) fn forget_troubles(&mut self) {
+        (self.lost, self.destroyed) = (false, false);
+        self.grades = [[Grade::Exact; 3]; 2];
+        self.broken = [[false; 3]; 2];
+        self.put = [[false; 3]; 2];
+    }
+}
