@@ -31,7 +31,6 @@ impl Room {
             self.leave_upstream(ctx, None);
         }
         self.settle_standing(ctx);
-        self.settle_resync(ctx);
         self.set_apart(ctx);
         if self.carrier_stays(ctx) || self.handover.is_some() || self.is_gone() {
             return;

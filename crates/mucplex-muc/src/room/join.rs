@@ -139,7 +139,6 @@ impl Room {
             stay_until: None,
             standing: super::Standing::of(request.session),
             voice: super::VoiceRequests::default(),
-            resync: super::Resync::default(),
             comeback: None,
             vanished: false,
             renaming: Waiting::new(),

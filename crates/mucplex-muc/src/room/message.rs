@@ -217,7 +217,6 @@ impl Room {
         let user = MucUser::read(frame);
         if user.has(Status::NowNonAnonymous) || user.has(Status::NonAnonymous) {
             self.view.non_anonymous = true;
-            self.resync.want();
         }
         if user.has(Status::NowSemiAnonymous) || user.has(Status::NowFullyAnonymous) {
             self.view.non_anonymous = false;

@@ -9,7 +9,6 @@
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
 //! | `private` | private messages, and the copies other sessions get | 27, 28 |
-//! | `resync` | what a room shows from now on | 31 |
 //! | `voice` | requests for voice, and who answers them | 30 |
 //! | `in_flight` | what waits for its reflection or error | 24, 25, 29, 35 |
 //! | `presence` | the presences of others and the account's own | 32, 33, 39, 47, 49 |
@@ -39,7 +38,6 @@ mod ping;
 mod presence;
 mod private;
 mod replay;
-mod resync;
 mod standing;
 mod takeover;
 mod voice;
@@ -67,7 +65,6 @@ use join::Joining;
 use leave::{Farewells, Leaving};
 use nature::Nature;
 use overlap::Duplicates;
-use resync::Resync;
 use standing::Standing;
 use voice::VoiceRequests;
 
@@ -123,7 +120,6 @@ pub(crate) struct Room {
     sets_apart: Waiting,
     standing: Standing,
     voice: VoiceRequests,
-    resync: Resync,
     /// The proxy is on its way back into the room.
     comeback: Option<Comeback>,
     /// When the carrier last brought what only an occupant gets.
@@ -276,9 +272,7 @@ impl Room {
                 if frame.stanza_type().as_deref() != Some("error") {
                     self.heard = ctx.now.instant;
                 }
-                if !self.resync_stanza(ctx, frame, nick) {
-                    self.live_from_server(ctx, frame, nick);
-                }
+                self.live_from_server(ctx, frame, nick);
             }
             Phase::Leaving(_) | Phase::Gone => self.stanza_beside(ctx, self.carrier, frame, nick),
         }

@@ -36,7 +36,6 @@ impl Room {
         }
         self.attached.insert(session);
         self.standing.join(session, &request.presence);
-        self.resync.joined(session);
         self.note_attachment(ctx);
         self.follow_up(ctx, request);
     }
