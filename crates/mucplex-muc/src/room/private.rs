@@ -44,14 +44,12 @@ impl Room {
         let Some(session) = own else {
             return;
         };
-        let inside = self.attached.contains(&session);
-        let by_proxy = |jid: &str| ctx.uplinks.values().any(|uplink| uplink.address == jid);
-        let known = match &carbon.of {
-            // The session has the message itself.
-            Direction::Received => inside,
-            Direction::Sent { by } => inside && by_proxy(by),
-        };
-        if !known {
+        // What went by way of the room's state here the session has itself, or from the proxy; not
+        // what a client past the proxy, or a session that is in the room on its own, has said.
+        let shared = ctx.uplinks.iter().any(|(uplink, known)| {
+            known.address == carbon.stream && !ctx.apart.has(&self.jid, *uplink)
+        });
+        if !(shared && self.attached.contains(&session)) {
             ctx.deliver(session, carbon.frame);
         }
     }
@@ -60,17 +58,10 @@ impl Room {
 /// A copy that the server has made of a message of the account (XEP-0280 7).
 pub(crate) struct Carbon<'f> {
     frame: &'f Frame,
-    of: Direction,
+    /// The full JID of the account's stream that has sent or got the message.
+    stream: String,
     /// The address of the other side.
     pub(crate) peer: String,
-}
-
-enum Direction {
-    /// Sent by the stream with this full JID.
-    Sent {
-        by: String,
-    },
-    Received,
 }
 
 impl<'f> Carbon<'f> {
@@ -84,17 +75,16 @@ impl<'f> Carbon<'f> {
             .child("forwarded", ns::FORWARD)?
             .child("message", ns::CLIENT)?;
         let address = |name| message.attr(name).map(Cow::into_owned);
-        let (of, peer) = match wrapper.name() {
-            "sent" => (
-                Direction::Sent {
-                    by: address("from")?,
-                },
-                address("to")?,
-            ),
-            "received" => (Direction::Received, address("from")?),
+        let (stream, peer) = match wrapper.name() {
+            "sent" => (address("from")?, address("to")?),
+            "received" => (address("to")?, address("from")?),
             _ => return None,
         };
-        Some(Self { frame, of, peer })
+        Some(Self {
+            frame,
+            stream,
+            peer,
+        })
     }
 }
 

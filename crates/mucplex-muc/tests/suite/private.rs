@@ -1,7 +1,9 @@
 //! Behaviours 27 and 28: private messages and carbons.
 
+use mucplex_muc::NickConflict;
+
 use crate::dialect::PROSODY;
-use crate::world::{TEA, World, both, two_of};
+use crate::world::{TEA, World, both, two_in, two_of};
 
 const WHISPER: &str =
     "<message type='chat' to='tea@rooms.test/bob' id='w'><body>psst</body></message>";
@@ -182,4 +184,40 @@ fn b28_nobody_else_can_enable_carbons() {
     w.raw(a);
     whispered(&mut w, b, WHISPER);
     assert!(w.raw(a).is_empty());
+}
+
+/// What a session that is in the room on its own says and gets in private, the others have from
+/// nobody but the server.
+#[test]
+fn b28_copies_of_what_a_separate_session_says() {
+    let mut w = World::new();
+    w.policy.nick_conflict = NickConflict::Separate;
+    let (mut w, a, b) = two_in(w);
+    let c = w.bind("third");
+    w.joined(c, "ally");
+    w.raw(a);
+    w.raw(b);
+    for what in ["sent", "received"] {
+        for session in [a, b] {
+            w.carbons(session, "enable");
+            w.carbon(session, what, "alice@test/third");
+            w.run();
+            assert_eq!(w.raw(session).len(), 1, "{what}");
+        }
+        w.carbons(c, "enable");
+        w.carbon(c, what, "alice@test/phone");
+        w.run();
+        assert_eq!(w.raw(c).len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn b27_copies_of_what_a_client_past_the_proxy_gets() {
+    let (mut w, a, b) = two_of(PROSODY);
+    for session in [a, b] {
+        w.carbons(session, "enable");
+        w.carbon(session, "received", "alice@test/elsewhere");
+        w.run();
+        assert_eq!(w.raw(session).len(), 1);
+    }
 }
