@@ -48,6 +48,15 @@ impl Apart {
         self.members.insert((room, session), member);
     }
 
+    /// The session sends undirected unavailable, by which it leaves all rooms (RFC 6121 4.6.3).
+    pub(crate) fn unavailable(&mut self, session: SessionId) {
+        for ((_, member), state) in &mut self.members {
+            if *member == session {
+                state.leaves();
+            }
+        }
+    }
+
     /// The session and its uplink are gone.
     pub(crate) fn forget(&mut self, session: SessionId) {
         self.members.retain(|(_, member), _| *member != session);
@@ -68,8 +77,7 @@ impl Apart {
         };
         let kind = frame.stanza_type();
         if frame.kind() == Kind::Presence && kind.as_deref() == Some("unavailable") {
-            member.wants = false;
-            member.leaves += 1;
+            member.leaves();
         } else if asks_to_join(frame) {
             member.wants = true;
         }
@@ -99,6 +107,11 @@ impl Apart {
 }
 
 impl Member {
+    /// The session leaves. A room answers only one who is there.
+    fn leaves(&mut self) {
+        self.leaves += usize::from(std::mem::take(&mut self.wants));
+    }
+
     /// Whether a presence from the room says that the session is out of it for good.
     fn is_out(&mut self, frame: &Frame) -> bool {
         let user = MucUser::read(frame);

@@ -445,6 +445,8 @@ impl Hub {
             self.sessions.remove(&session);
             self.apart.forget(session);
             self.plain.forget(session);
+        } else {
+            self.apart.unavailable(session);
         }
         self.releasing.insert(uplink);
         self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));

@@ -284,3 +284,47 @@ fn b09_the_carriers_own_session_wants_to_be_separate() {
     let seen = w.seen_by_other("bob");
     assert_eq!(seen.last().unwrap(), "gone alice", "{seen:?}");
 }
+
+/// A session that is apart is unavailable for a moment, and joins again: the room's answer to the
+/// first was taken for the end of its stay.
+#[test]
+fn b09_a_separate_session_goes_and_comes_back_at_once() {
+    let (mut w, a, b) = two_with(NickConflict::Separate);
+    let c = w.bind("third");
+    w.joined(c, "ally");
+    w.unavailable(c);
+    w.join(c, TEA, "ally");
+    w.run();
+    assert_eq!(
+        w.seen(c),
+        [
+            "gone ally 110",
+            "presence bob",
+            "presence alice",
+            "presence ally 110",
+            "subject room: "
+        ]
+    );
+    w.seen(a);
+    w.seen(b);
+    w.say(c, TEA, "1", "hi");
+    w.run();
+    both(&mut w, a, b, &["message ally: hi"]);
+}
+
+/// A second leave that the room does not answer once kept a session apart for good.
+#[test]
+fn b09_a_separate_session_leaves_twice() {
+    let (mut w, _, _) = two_with(NickConflict::Separate);
+    let c = w.bind("third");
+    w.joined(c, "ally");
+    w.leave(c, TEA, "ally");
+    w.leave(c, TEA, "ally");
+    w.run();
+    assert_eq!(w.seen(c), ["gone ally 110"]);
+    let up = w.up(c);
+    w.sent(up);
+    w.join(c, TEA, "alice");
+    assert_eq!(w.seen(c).len(), 3);
+    assert!(w.sent(up).is_empty());
+}
