@@ -34,7 +34,7 @@ pub(super) struct PendingIqs {
     /// Requests of sessions on the carrier, by the number of the id they have there: the oldest
     /// first, which also expires first.
     sent: BTreeMap<u64, SentIq>,
-    /// Requests of the room or of occupants that were given to a session.
+    /// Requests of the room or of occupants that were given to a session, the oldest first.
     asked: VecDeque<AskedIq>,
 }
 
@@ -140,12 +140,25 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) -> Option<Frame> {
-        if self.iqs.sent.len() >= MOST_SENT {
-            self.refuse(ctx, session, frame, &StanzaError::TOO_MANY_REQUESTS);
+        if !self.may_ask(ctx, session, frame) {
             return None;
         }
         let id = frame.id().unwrap_or_default().into_owned();
         Some(self.note_request(ctx, Asker::Session { session, id }, frame, nick))
+    }
+
+    /// Whether there is space for one more request; if not, the session is told.
+    pub(super) fn may_ask(
+        &self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        request: &Frame,
+    ) -> bool {
+        let may = self.iqs.sent.len() < MOST_SENT;
+        if !may {
+            self.refuse(ctx, session, request, &StanzaError::TOO_MANY_REQUESTS);
+        }
+        may
     }
 
     /// Notes a request that goes upstream; gives it with the id it has there.
@@ -220,10 +233,11 @@ impl Room {
         }
     }
 
-    /// The carrier is lost, and with it the answers that were to come on it.
+    /// The carrier is lost, and with it the answers that were to come on it, or to go there.
     pub(super) fn give_up_iqs(&mut self, ctx: &mut Context<'_>) {
-        self.iqs.asked.clear();
-        self.give_up(ctx, |_| true);
+        let carrier = self.carrier;
+        self.iqs.asked.retain(|asked| asked.uplink != carrier);
+        self.give_up_sent(ctx);
     }
 
     /// What the proxy wanted to know of the room it need not know any more: were it told now that
@@ -236,6 +250,19 @@ impl Room {
         self.iqs.sent = rest;
         for question in questions.into_values() {
             self.answer_given_up(ctx, question);
+        }
+    }
+
+    /// Of the requests of sessions, those that have gone out get no answer any more.
+    fn give_up_sent(&mut self, ctx: &mut Context<'_>) {
+        let held = self.held_requests();
+        let sent = std::mem::take(&mut self.iqs.sent);
+        let (held, lost): (BTreeMap<_, _>, BTreeMap<_, _>) = sent
+            .into_iter()
+            .partition(|(number, _)| held.contains(number));
+        self.iqs.sent = held;
+        for sent in lost.into_values() {
+            self.answer_given_up(ctx, sent);
         }
     }
 
@@ -262,16 +289,7 @@ impl Room {
             }
             !owed
         });
-        let held = self.held_requests();
-        let sent = std::mem::take(&mut self.iqs.sent);
-        let (held, lost) = sent
-            .into_iter()
-            .partition(|(number, _)| held.contains(number));
-        self.iqs.sent = held;
-        let lost: BTreeMap<u64, SentIq> = lost;
-        for sent in lost.into_values() {
-            self.answer_given_up(ctx, sent);
-        }
+        self.give_up_sent(ctx);
     }
 
     /// The requests that have not gone out because a hand-over keeps them.
@@ -382,7 +400,8 @@ impl Room {
         let answering = alone
             .or_else(|| self.standing.speaker())
             .or_else(|| own.filter(|session| self.attached.contains(session)))
-            .or_else(|| self.attached.first().copied());
+            .or_else(|| self.attached.first().copied())
+            .or_else(|| self.asking());
         let Some(session) = answering else {
             ctx.send(uplink, super::ping::answer_for_nobody(frame));
             return;

@@ -157,6 +157,14 @@ impl Room {
         })
     }
 
+    /// The session whose join is under way. Others see it before it is told that it is in.
+    pub(super) fn asking(&self) -> Option<SessionId> {
+        match &self.phase {
+            Phase::Joining(joining) => joining.asking.as_ref().map(|asking| asking.session),
+            Phase::Joined | Phase::Leaving(_) | Phase::Gone => None,
+        }
+    }
+
     /// Starts over for sessions that asked while the room was being left or refused another.
     pub(super) fn restart(&mut self, ctx: &mut Context<'_>, mut waiting: Waiting) {
         self.phase = Phase::Gone;

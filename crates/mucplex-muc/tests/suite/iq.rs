@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dialect::PROSODY;
+use crate::dialect::{PROSODY, SPARSE};
 use crate::world::{TEA, World};
 
 fn two() -> (World, u64, u64) {
@@ -336,4 +336,89 @@ fn b53_large_requests_are_bounded_in_bytes() {
             "error iq 3 resource-constraint"
         ]
     );
+}
+
+/// A request waits for a hand-over, and the old carrier is lost meanwhile: the session was told
+/// that there is no answer, and then the request went out all the same.
+#[test]
+fn b52_a_request_that_waits_when_the_old_carrier_is_lost() {
+    let (mut w, a, b) = two();
+    let (old, next) = (w.up(a), w.up(b));
+    w.cut(a);
+    w.all_up(next);
+    w.all_down(next);
+    ask_bob(&mut w, b);
+    assert!(w.uplinks[&next].up.is_empty());
+    w.lose(old);
+    w.run();
+    let ids = asked_of_bob(&mut w);
+    assert_eq!(ids.len(), 1);
+    bob_answers(&mut w, &ids[0]);
+    w.run();
+    assert_eq!(w.seen(b), ["iq result 1 bob"]);
+}
+
+/// A client that does not answer: what it was asked is forgotten, and holds up no hand-over.
+#[test]
+fn b53_a_session_that_never_answers() {
+    let (mut w, a, b) = two();
+    w.send(
+        b,
+        "<presence to='tea@rooms.test/alice'><show>chat</show></presence>",
+    );
+    w.run();
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='v'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    assert!(w.seen(b).last().unwrap().starts_with("iq get"));
+    w.wait(Duration::from_secs(121));
+    w.cut(a);
+    w.run();
+    assert!(!w.uplinks[&w.up(a)].open);
+}
+
+/// Others see the account before its session has been told the subject, and ask for its
+/// capabilities.
+#[test]
+fn b40_b53_a_request_in_the_middle_of_a_join() {
+    let mut w = World::of(SPARSE);
+    w.other_joins("bob", TEA);
+    let a = w.bind("phone");
+    w.join(a, TEA, "alice");
+    w.run();
+    w.seen(a);
+    w.seen_by_other("bob");
+    w.other(
+        "bob",
+        "<iq type='get' to='tea@rooms.test/alice' id='i'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>",
+    );
+    w.run();
+    let seen = w.seen(a);
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let id = seen[0].split(' ').nth(2).unwrap().to_owned();
+    w.send(
+        a,
+        &format!("<iq type='result' to='tea@rooms.test/bob' id='{id}'/>"),
+    );
+    w.run();
+    assert_eq!(w.seen_by_other("bob"), ["iq result i alice"]);
+}
+
+/// Nobody is in the room any more to get the answer (RFC 6120 8.2.3 wants one).
+#[test]
+fn b52_the_account_is_put_out_before_the_answer() {
+    let (mut w, a, b) = two();
+    ask_bob(&mut w, b);
+    w.run();
+    w.service.remove(TEA, "alice", 307);
+    w.run();
+    for session in [a, b] {
+        assert_eq!(w.seen(session), ["gone alice 110 307"]);
+    }
+    // Until then it may come all the same.
+    w.wait(Duration::from_secs(121));
+    assert_eq!(w.seen(b), ["error iq 1 remote-server-timeout"]);
+    assert!(w.seen(a).is_empty());
 }
