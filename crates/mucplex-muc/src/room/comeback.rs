@@ -19,7 +19,7 @@ use super::handover::{Handover, Old};
 use super::in_flight::{Sent, Way};
 use super::{Phase, Room};
 use crate::context::Context;
-use crate::{UplinkId, ns};
+use crate::{UplinkId, ns, stanza};
 
 /// How long the proxy does not come back to a room that has let go of it once more.
 const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
@@ -38,10 +38,12 @@ pub(super) struct Comeback {
 
 impl Room {
     /// Whether the proxy may join anew where the room has let go of the account and does not mean
-    /// it. Once in a while: a room that does it again and again means it.
+    /// it. Once in a while: a room that does it again and again means it. Not where the account has
+    /// left.
     pub(super) fn may_come_back(&mut self, ctx: &Context<'_>) -> bool {
         let now = ctx.now.instant;
-        let may = self.came_back.is_none_or(|at| now >= at + COME_BACK_PAUSE);
+        let wants = matches!(self.phase, Phase::Joining(_) | Phase::Joined);
+        let may = wants && self.came_back.is_none_or(|at| now >= at + COME_BACK_PAUSE);
         if may {
             self.came_back = Some(now);
         }
@@ -119,6 +121,15 @@ impl Room {
         self.note_in_flight(ctx, sent.session, &frame, sent.nick.as_deref(), Some(way));
         self.in_flight.mark_repeated();
         true
+    }
+
+    /// The account is not in the room, and the proxy was back only just now: the sessions are told.
+    pub(super) fn give_up_room(&mut self, ctx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Joined) && self.handover.is_none() {
+            let leave = stanza::leave(&self.own);
+            self.say_farewell(ctx, self.carrier, leave.into());
+            self.lost(ctx);
+        }
     }
 }
 

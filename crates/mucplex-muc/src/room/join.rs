@@ -143,7 +143,7 @@ impl Room {
             vanished: false,
             renaming: Waiting::new(),
             sets_apart: Waiting::new(),
-            heard: ctx.now.instant,
+            heard: Some(ctx.now.instant),
             nature: Nature::Unknown,
             phase: Phase::Joining(Box::new(Joining {
                 id: request.id.clone(),

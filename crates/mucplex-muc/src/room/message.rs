@@ -187,6 +187,9 @@ impl Room {
             self.doubt(ctx, sent, frame);
             return;
         }
+        if forgotten && spoken {
+            self.heard = None;
+        }
         ctx.deliver(sent.session, frame);
     }
 

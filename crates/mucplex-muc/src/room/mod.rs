@@ -122,8 +122,9 @@ pub(crate) struct Room {
     voice: VoiceRequests,
     /// The proxy is on its way back into the room.
     comeback: Option<Comeback>,
-    /// When the carrier last brought what only an occupant gets.
-    heard: Instant,
+    /// When the carrier last brought what only an occupant gets; `None` if the room has denied since
+    /// that the account is one.
+    heard: Option<Instant>,
     handover: Option<Handover>,
     /// When the last hand-over was through: for a while, echoes of it may still come.
     handed_over: Option<Instant>,
@@ -270,7 +271,7 @@ impl Room {
             Phase::Joining(_) => self.joining_from_server(ctx, frame, nick),
             Phase::Joined => {
                 if frame.stanza_type().as_deref() != Some("error") {
-                    self.heard = ctx.now.instant;
+                    self.heard = Some(ctx.now.instant);
                 }
                 self.live_from_server(ctx, frame, nick);
             }

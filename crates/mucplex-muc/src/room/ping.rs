@@ -55,13 +55,16 @@ impl Room {
             return;
         }
         let id = frame.id().unwrap_or_default().into_owned();
-        let lately = ctx.now.instant < self.heard + KNOWN_FOR;
+        let now = ctx.now.instant;
+        let lately = self.heard.is_some_and(|at| now < at + KNOWN_FOR);
         if lately && !self.carrier_is_ending() {
             self.answer_ping(ctx, session, &id);
         } else {
             let again = false;
             let question = Question::SelfPing { session, id, again };
-            self.ask_room(ctx, question, session);
+            if self.may_ask(ctx, session, frame) {
+                self.ask_room(ctx, question, session);
+            }
         }
     }
 
@@ -130,7 +133,7 @@ impl Room {
         match question {
             Question::SelfPing { session, id, again } => match verdict {
                 Verdict::In => {
-                    self.heard = ctx.now.instant;
+                    self.heard = Some(ctx.now.instant);
                     self.answer_ping(ctx, session, &id);
                 }
                 Verdict::Out => self.ping_says_out(ctx, session, id, again),
@@ -178,6 +181,9 @@ impl Room {
             return;
         }
         self.answer_ping_with(ctx, session, &id, &StanzaError::NOT_IN_ROOM);
+        if !again {
+            self.give_up_room(ctx);
+        }
     }
 
     /// The proxy gets no answer.

@@ -25,7 +25,7 @@ impl Room {
         };
         self.carrier = handover.to;
         self.handed_over = Some(ctx.now.instant);
-        self.heard = ctx.now.instant;
+        self.heard = Some(ctx.now.instant);
         self.comeback = None;
         let others = &self.view.others;
         let join = handover

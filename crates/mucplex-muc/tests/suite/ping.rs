@@ -298,3 +298,84 @@ fn b48_what_does_not_come_back_in_time_is_told_as_the_room_said_it() {
         );
     }
 }
+
+/// The room has forgotten the account, and its answer to a ping comes when the last session is
+/// leaving: the proxy joined anew, for nobody.
+#[test]
+fn b51_a_ping_is_answered_when_nobody_is_there_any_more() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.leave(b, TEA, "alice");
+    w.wait(Duration::from_secs(61));
+    w.forget_account();
+    ping(&mut w, a);
+    w.leave(a, TEA, "alice");
+    w.run();
+    w.wait(Duration::from_secs(11));
+    w.run();
+    assert!(w.service.known(TEA).nick("alice").is_none());
+    assert_eq!(
+        w.seen(a),
+        ["gone alice 110", "error iq ping remote-server-timeout"]
+    );
+}
+
+/// The same with a change of nick of which nobody hears any more.
+#[test]
+fn b36_a_change_of_nick_is_given_up_when_nobody_is_there_any_more() {
+    let mut w = World::new();
+    let a = w.bind("phone");
+    w.joined(a, "alice");
+    w.service.dead.insert(TEA.into());
+    w.send(a, "<presence to='tea@rooms.test/ally' id='n'/>");
+    w.run();
+    w.service_sends(
+        a,
+        "<presence type='unavailable' from='tea@rooms.test/alice' to='{to}'>\
+         <x xmlns='http://jabber.org/protocol/muc#user'><item role='none'/><status code='110'/></x></presence>",
+    );
+    w.run();
+    w.wait(Duration::from_secs(5));
+    w.leave(a, TEA, "alice");
+    let up = w.up(a);
+    w.sent(up);
+    w.wait(Duration::from_secs(9));
+    let sent = w.sent(up);
+    assert!(sent.is_empty(), "{sent:?}");
+}
+
+/// The room has just said that the account is not in it: nobody is told that it is.
+#[test]
+fn b51_a_refused_message_is_reason_to_ask() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.forget_account();
+    w.say(b, TEA, "1", "one");
+    w.run();
+    w.wait(Duration::from_secs(5));
+    w.forget_account();
+    w.say(b, TEA, "2", "two");
+    w.run();
+    w.seen(b);
+    w.seen(a);
+    ping(&mut w, b);
+    w.run();
+    assert_eq!(
+        w.seen(b),
+        ["error iq ping not-acceptable", "gone alice 110 333"]
+    );
+    assert_eq!(w.seen(a), ["gone alice 110 333"]);
+}
+
+#[test]
+fn b51_pings_without_an_answer_are_bounded() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.wait(Duration::from_secs(61));
+    w.service.dead.insert(TEA.into());
+    for _ in 0..1_100 {
+        ping(&mut w, b);
+    }
+    assert_eq!(w.seen(b).len(), 1_100 - 1_024);
+    w.run();
+    w.wait(Duration::from_secs(121));
+    assert_eq!(w.seen(b).len(), 1_024);
+    assert!(w.seen(a).is_empty());
+}
