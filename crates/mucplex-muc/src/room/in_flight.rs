@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mucplex_xml::{Frame, Kind};
 
-use crate::{SessionId, UplinkId};
+use crate::{SessionId, UplinkId, ns};
 
 /// How many stanzas may wait for their reflection or error in one room. Private messages are
 /// never reflected, so entries also leave by age of arrival.
@@ -65,10 +65,19 @@ pub(super) enum Way {
 }
 
 impl Sent {
-    /// A change of nick that the room has yet to answer; `own` is the nick at present.
+    /// Whether it asks the room for another nick than `own`, the one at present.
+    pub(super) fn asks_for_nick(&self, own: &str) -> bool {
+        let other = self.nick.as_deref().is_some_and(|nick| nick != own);
+        self.kind == Kind::Presence && other
+    }
+
+    /// A change of nick that the room has yet to answer.
     fn changes_nick(&self, own: &str) -> bool {
-        let changes = self.nick.as_deref().is_some_and(|nick| nick != own);
-        self.kind == Kind::Presence && self.way == Way::Sent && changes
+        self.way == Way::Sent && self.asks_for_nick(own)
+    }
+
+    fn bodies(&self) -> Option<Vec<String>> {
+        self.frame.as_ref().map(bodies)
     }
 
     /// A message to everybody.
@@ -87,7 +96,8 @@ impl Sent {
 }
 
 impl InFlight {
-    /// Notes what a session has sent to the occupant `nick`, or to the room.
+    /// Notes what a session has sent to the occupant `nick`, or to the room. Of the oldest ones no
+    /// more is kept than by whom they were sent, where the space is needed.
     pub(super) fn note(
         &mut self,
         now: Instant,
@@ -100,8 +110,11 @@ impl InFlight {
             self.take(0);
         }
         let size = frame.bytes().len();
-        let keeps = self.kept + size <= MOST_KEPT_BYTES;
-        self.kept += if keeps { size } else { 0 };
+        let keeps = size <= MOST_KEPT_BYTES;
+        if keeps {
+            self.make_space(size);
+            self.kept += size;
+        }
         self.sent.push_back(Sent {
             kind: frame.kind(),
             nick: nick.map(str::to_owned),
@@ -115,6 +128,16 @@ impl InFlight {
             disowned: false,
             over_on: None,
         });
+    }
+
+    fn make_space(&mut self, size: usize) {
+        for sent in &mut self.sent {
+            if self.kept + size <= MOST_KEPT_BYTES {
+                return;
+            }
+            self.kept -= sent.bytes();
+            sent.frame = None;
+        }
     }
 
     /// The latest one was sent before.
@@ -292,4 +315,26 @@ impl InFlight {
         })?;
         self.take(place)
     }
+
+    /// The room has reflected a message of a session. Not every service gives its id back: then
+    /// it is the first that says the same.
+    pub(super) fn reflected(&mut self, reflection: &Frame) {
+        if self.answered(reflection, None).is_some() {
+            return;
+        }
+        let said = bodies(reflection);
+        let place = self.sent.iter().position(|sent| {
+            let to_room = sent.kind == Kind::Message && sent.nick.is_none();
+            to_room && sent.way != Way::Held && sent.bodies().as_ref() == Some(&said)
+        });
+        if let Some(place) = place {
+            self.take(place);
+        }
+    }
+}
+
+fn bodies(message: &Frame) -> Vec<String> {
+    let root = message.root();
+    let bodies = root.children().filter(|child| child.is("body", ns::CLIENT));
+    bodies.map(|body| body.text()).collect()
 }

@@ -130,7 +130,9 @@ impl Room {
             _ if self.is_duplicate(ctx, frame) => {}
             Some("groupchat") => self.groupchat(ctx, frame, nick),
             _ => {
-                self.note_voice_request(frame);
+                if nick.is_none() {
+                    self.note_voice_request(frame);
+                }
                 self.other_message(ctx, frame);
             }
         }
@@ -142,7 +144,7 @@ impl Room {
         }
         if nick == Some(self.own.nick()) {
             // The reflection of a session's message: it was accepted.
-            self.in_flight.answered(frame, None);
+            self.in_flight.reflected(frame);
         }
         if nick.is_none() {
             self.note_room_config(frame);

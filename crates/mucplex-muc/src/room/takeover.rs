@@ -136,7 +136,7 @@ impl Room {
             if let Some(stamp) = history::room_stamp(message, &self.jid) {
                 let from = message.from().and_then(|from| RoomAddress::parse(&from));
                 if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {
-                    self.in_flight.answered(message, None);
+                    self.in_flight.reflected(message);
                 }
                 self.fan_out(ctx, message);
                 self.backlog.push_replayed(message.compact(), stamp);

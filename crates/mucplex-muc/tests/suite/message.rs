@@ -1,6 +1,7 @@
 //! Behaviours 20 to 29: messages.
 
 use crate::dialect::{self, EJABBERD, PROSODY};
+use crate::service::parse;
 use crate::world::{TEA, World, two_of};
 
 fn two() -> (World, u64, u64) {
@@ -322,4 +323,74 @@ fn b70_an_invitation_is_addressed_to_the_account() {
     w.run();
     assert_eq!(w.raw(a), [invitation]);
     assert_eq!(w.raw(b), [invitation]);
+}
+
+/// A service that gives no ids back: each message was taken for one that has not come back, and an
+/// error came for all of them when a carrier was lost.
+#[test]
+fn b20_b24_messages_whose_ids_are_not_given_back() {
+    for said in ["", " id='other'"] {
+        let (mut w, a, b) = two_of(PROSODY);
+        let up = w.up(a);
+        for (n, body) in ["one", "two", "three"].iter().enumerate() {
+            w.say(b, TEA, &format!("m{n}"), body);
+        }
+        // The last one does not get there.
+        w.step_up(up);
+        w.step_up(up);
+        for xml in &mut w.uplinks.get_mut(&up).unwrap().down {
+            for n in 0..2 {
+                *xml = xml.replace(&format!(" id='m{n}'"), said);
+            }
+        }
+        for (n, past) in w.service.room(TEA).past.iter_mut().enumerate() {
+            let xml = String::from_utf8(past.frame.bytes().to_vec()).unwrap();
+            past.frame = parse(&xml.replace(&format!(" id='m{n}'"), said));
+        }
+        w.all_down(up);
+        w.lose(up);
+        w.run();
+        let seen = w.seen(b);
+        assert_eq!(
+            seen,
+            [
+                "message alice: one",
+                "message alice: two",
+                "error message m2 remote-server-timeout"
+            ]
+        );
+    }
+}
+
+/// Requests for voice come from the room; an occupant's message that looks like one does not let a
+/// second answer through.
+#[test]
+fn b30_an_occupant_forges_a_request_for_voice() {
+    let form = |kind: &str| {
+        format!(
+            "<x xmlns='jabber:x:data' type='{kind}'><field var='FORM_TYPE'>\
+             <value>http://jabber.org/protocol/muc#request</value></field>\
+             <field var='muc#jid'><value>carol@test/pc</value></field>\
+             <field var='muc#roomnick'><value>carol</value></field></x>"
+        )
+    };
+    let (mut w, a, b) = two();
+    let up = w.up(a);
+    let request = form("form");
+    w.service_sends(
+        a,
+        &format!("<message from='{TEA}' to='{{to}}'>{request}</message>"),
+    );
+    w.run();
+    let answer = format!("<message to='{TEA}'>{}</message>", form("submit"));
+    w.sent(up);
+    w.send(a, &answer);
+    assert_eq!(w.sent(up).len(), 1);
+    w.other(
+        "bob",
+        &format!("<message type='chat' to='{TEA}/alice'>{request}</message>"),
+    );
+    w.run();
+    w.send(b, &answer);
+    assert!(w.sent(up).is_empty());
 }

@@ -379,3 +379,22 @@ fn b51_pings_without_an_answer_are_bounded() {
     assert_eq!(w.seen(b).len(), 1_024);
     assert!(w.seen(a).is_empty());
 }
+
+/// Private messages are never reflected; what was kept of them once left no space for a message
+/// that had to be sent again.
+#[test]
+fn b25_many_private_messages_before_the_one_to_be_sent_again() {
+    let (mut w, a, b) = two_of(PROSODY);
+    let text = "x".repeat(4_096);
+    for n in 0..70 {
+        let whisper = format!(
+            "<message type='chat' to='tea@rooms.test/bob' id='w{n}'><body>{text}</body></message>"
+        );
+        w.send(b, &whisper);
+    }
+    w.run();
+    w.forget_account();
+    w.say(b, TEA, "1", &text);
+    w.run();
+    both(&mut w, a, b, &[&format!("message alice: {text}")]);
+}
