@@ -30,6 +30,7 @@ impl Room {
         if matches!(self.phase, Phase::Joined) && self.is_detached() && ctx.policy.stay.is_zero() {
             self.leave_upstream(ctx, None);
         }
+        self.ask_again_for_nicks(ctx);
         self.settle_standing(ctx);
         self.set_apart(ctx);
         if self.carrier_stays(ctx) || self.handover.is_some() || self.is_gone() {

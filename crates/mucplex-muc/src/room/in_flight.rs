@@ -188,6 +188,16 @@ impl InFlight {
         }
     }
 
+    /// What was held for this session is not sent after all, and the session is told.
+    pub(super) fn not_sent(&mut self, session: SessionId, frame: &Frame) {
+        let id = frame.id();
+        let place = self.sent.iter().position(|sent| {
+            let same = sent.kind == frame.kind() && sent.id.as_deref() == id.as_deref();
+            sent.way == Way::Held && sent.session == session && same
+        });
+        place.and_then(|place| self.take(place));
+    }
+
     /// The carrier is lost; nobody knows what of this has reached the room.
     pub(super) fn lost(&mut self) {
         let on_it = |sent: &&mut Sent| matches!(sent.way, Way::Sent | Way::Over);
@@ -248,6 +258,14 @@ impl InFlight {
     pub(super) fn nick_change(&self, own: &str) -> Option<&str> {
         let mut changes = self.sent.iter().filter(|sent| sent.changes_nick(own));
         changes.next()?.nick.as_deref()
+    }
+
+    /// Whether the room has been, or is to be, asked for this nick and has not answered.
+    pub(super) fn asks_for(&self, nick: &str) -> bool {
+        self.sent.iter().any(|sent| {
+            let open = matches!(sent.way, Way::Held | Way::Sent);
+            open && sent.kind == Kind::Presence && sent.nick.as_deref() == Some(nick)
+        })
     }
 
     /// When something is to be done about that.

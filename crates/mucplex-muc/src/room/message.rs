@@ -70,7 +70,7 @@ impl Room {
     pub(super) fn refuse_lost(&mut self, ctx: &mut Context<'_>) {
         for lost in self.in_flight.take_lost() {
             if lost.is_presence() {
-                self.give_up_nick(ctx, &lost);
+                self.nick_lost(ctx, &lost);
                 continue;
             }
             let error = stanza::error_from_room(
@@ -139,7 +139,8 @@ impl Room {
     }
 
     fn groupchat(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
-        if self.awaits_nick(nick) && self.in_flight.may_be_reflected(frame) {
+        let taken = nick.is_some_and(|nick| self.view.others.get(nick).is_some());
+        if !taken && self.awaits_nick(nick) && self.in_flight.may_be_reflected(frame) {
             self.complete_nick_change(ctx, None);
         }
         if nick == Some(self.own.nick()) {

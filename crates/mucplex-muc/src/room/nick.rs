@@ -96,6 +96,11 @@ impl Room {
         self.own = own;
     }
 
+    /// Whether the account has asked for another nick, and has not been told its presence under it.
+    pub(super) fn is_being_renamed(&self) -> bool {
+        self.renamed || self.in_flight.changes_nick(self.own.nick())
+    }
+
     /// Whether this nick is the one the account has asked for and not got yet.
     pub(super) fn awaits_nick(&self, nick: Option<&str>) -> bool {
         nick.is_some() && self.in_flight.nick_change(self.own.nick()) == nick
@@ -136,11 +141,53 @@ impl Room {
         for given_up in self.in_flight.expire(now) {
             self.give_up_nick(ctx, &given_up);
         }
-        if self.vanished && self.in_flight.nick_change(self.own.nick()).is_none() {
-            self.vanished = false;
-            if self.may_come_back(ctx) {
-                self.come_back(ctx, None);
+        self.return_if_vanished(ctx);
+    }
+
+    /// A change of nick was lost with a carrier: a session that waits for it asks anew, and any other
+    /// is told.
+    pub(super) fn nick_lost(&mut self, ctx: &mut Context<'_>, lost: &Sent) {
+        self.standing.refused(lost.session);
+        let waits = lost.disowned || self.renaming.iter().any(|it| it.session == lost.session);
+        let nick = lost.nick.as_deref().filter(|nick| *nick != self.own.nick());
+        if let (false, Some(occupant)) = (waits, nick.and_then(|nick| self.jid.occupant(nick))) {
+            let error = stanza::error_from_room(
+                "presence",
+                &occupant.to_string(),
+                ctx.address(lost.session),
+                lost.id.as_deref(),
+                &StanzaError::NO_ANSWER,
+                &self.jid,
+            );
+            ctx.tell(lost.session, error);
+        }
+    }
+
+    /// The change of nick for which a session waits was lost with a carrier: the session asks anew.
+    pub(super) fn ask_again_for_nicks(&mut self, ctx: &mut Context<'_>) {
+        let settled = matches!(self.phase, Phase::Joined) && self.handover.is_none();
+        if self.renaming.is_empty() || self.renamed || !settled || !self.carrier_stays(ctx) {
+            return;
+        }
+        for request in self.take_renaming(|_| true) {
+            if self.in_flight.asks_for(request.occupant.nick()) {
+                self.renaming.push_back(request);
+            } else {
+                self.settle_conflict(ctx, request);
             }
+        }
+    }
+
+    /// The room has let go of the old nick and gives no other one: the account is out of it.
+    fn return_if_vanished(&mut self, ctx: &mut Context<'_>) {
+        let waits = self.in_flight.nick_change(self.own.nick()).is_some();
+        if waits || !std::mem::take(&mut self.vanished) {
+            return;
+        }
+        if self.may_come_back(ctx) {
+            self.come_back(ctx, None);
+        } else {
+            self.give_up_room(ctx);
         }
     }
 
@@ -184,6 +231,7 @@ impl Room {
             }
             self.refuse_behind(ctx, &request);
         }
+        self.return_if_vanished(ctx);
     }
 
     /// The sessions that waited for the account's new nick join now.

@@ -6,7 +6,7 @@
 //! come `away`, `xa`, `dnd` (RFC 6121 4.7.2.1). Among equals the one counts that has spoken last;
 //! a session that only joins takes nothing over from an equal. Nobody there is `xa`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use mucplex_xml::Frame;
@@ -16,11 +16,15 @@ use super::{Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{Status, is_muc_user};
 use crate::routes::muc_element;
-use crate::{SessionId, ns, stanza};
+use crate::stanza::{self, StanzaError};
+use crate::{SessionId, ns};
 
 /// How long nobody may be there before the room is told: a device that only changes networks is
 /// back by then.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
+
+/// Presences that may wait for the answer to a change of nick.
+const MOST_BEHIND: usize = 64;
 
 /// What the sessions in the room have said of themselves.
 #[derive(Debug, Default)]
@@ -31,6 +35,9 @@ pub(super) struct Standing {
     spoken: u64,
     /// What sessions want to be under a nick that the room has not granted yet.
     proposed: BTreeMap<SessionId, Said>,
+    /// What sessions say under a nick that the account is about to lose: to the room that would be
+    /// a change back to it.
+    behind: VecDeque<(SessionId, Frame)>,
     /// When the room is told that nobody is there.
     away_at: Option<Instant>,
     /// Somebody has come, gone or spoken since it was last looked whether the room is to be told.
@@ -56,6 +63,8 @@ impl Standing {
 
     /// A session has joined with this presence.
     pub(super) fn join(&mut self, session: SessionId, join: &Frame) {
+        // Its last word, and its answer is the join's.
+        self.behind.retain(|(of, _)| *of != session);
         let order = self.said.get(&session).map_or(0, |said| said.order);
         self.put(session, join, order);
     }
@@ -68,6 +77,8 @@ impl Standing {
 
     /// The room has granted the nick with which the session has proposed a presence.
     pub(super) fn agreed(&mut self, session: SessionId) {
+        // If that session is gone, the room knows the account by what nobody says.
+        self.changed = true;
         let Some(proposed) = self.proposed.remove(&session) else {
             return;
         };
@@ -98,6 +109,7 @@ impl Standing {
     pub(super) fn remove(&mut self, session: SessionId) {
         self.changed |= self.said.remove(&session).is_some();
         self.proposed.remove(&session);
+        self.behind.retain(|(of, _)| *of != session);
     }
 
     /// Whose presence the room sees, if that session is still in the room.
@@ -131,11 +143,16 @@ impl Room {
         session: SessionId,
         frame: &Frame,
     ) {
+        if self.is_being_renamed() {
+            if self.standing.behind.len() < MOST_BEHIND {
+                self.standing.behind.push_back((session, frame.compact()));
+            } else {
+                self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
+            }
+            return;
+        }
         self.standing.say(session, frame);
-        let renaming = self.in_flight.changes_nick(self.own.nick());
         match self.new_standing() {
-            // Under the old nick it would take the new one back. It is told when that is settled.
-            Some(_) if renaming => {}
             Some((speaker, presence)) => {
                 let id = frame.id();
                 let presence = id.map_or(presence.clone(), |id| stanza::with_id(&presence, &id));
@@ -154,9 +171,13 @@ impl Room {
         if !matches!(self.phase, Phase::Joined) {
             return;
         }
-        let settled = self.handover.is_none()
-            && self.carrier_stays(ctx)
-            && !self.in_flight.changes_nick(self.own.nick());
+        let changes_nick = self.is_being_renamed();
+        if !changes_nick {
+            for (session, said) in std::mem::take(&mut self.standing.behind) {
+                self.change_standing(ctx, session, &said);
+            }
+        }
+        let settled = self.handover.is_none() && self.carrier_stays(ctx) && !changes_nick;
         if self.attached.is_empty() {
             self.settle_absence(ctx, settled);
             return;

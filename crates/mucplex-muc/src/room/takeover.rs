@@ -27,6 +27,7 @@ impl Room {
         self.handed_over = Some(ctx.now.instant);
         self.heard = Some(ctx.now.instant);
         self.comeback = None;
+        self.vanished = false;
         let others = &self.view.others;
         let join = handover
             .brought
@@ -105,9 +106,13 @@ impl Room {
             self.backlog = Backlog::default();
             self.open_room(ctx);
         }
-        if !self.is_known_self_presence(own) {
+        let renamed = std::mem::take(&mut self.renamed);
+        if renamed || !self.is_known_self_presence(own) {
             self.view.own = Some(own.compact());
             self.fan_out(ctx, own);
+        }
+        if renamed {
+            self.admit_renamed(ctx);
         }
     }
 
