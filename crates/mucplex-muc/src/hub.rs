@@ -463,7 +463,9 @@ impl Hub {
             self.plain.forget(session);
             self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
         }
-        self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
+        self.with_all_rooms(now, |room, ctx| {
+            room.uplink_lost(ctx, uplink, &lost.address);
+        });
     }
 
     /// Lets a room act, and sees to what follows from it.
@@ -531,8 +533,9 @@ impl Hub {
             match self.uplinks.get_mut(&uplink) {
                 Some(known) if known.session.is_some() => known.leaving = false,
                 Some(_) | None => {
-                    self.uplinks.remove(&uplink);
-                    self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink));
+                    let gone = self.uplinks.remove(&uplink);
+                    let address = gone.map_or_else(String::new, |gone| gone.address);
+                    self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink, &address));
                 }
             }
             self.outputs.push_back(Output::Release { uplink });

@@ -107,11 +107,12 @@ impl Room {
     }
 
     /// An uplink is gone, and what it carried with it.
-    pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
+    pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, address: &str) {
         self.farewells_lost(ctx, uplink);
         if uplink != self.carrier {
             return;
         }
+        self.lost_carrier = Some(address.to_owned());
         self.give_up_iqs(ctx);
         self.in_flight.lost();
         if matches!(self.phase, Phase::Leaving(_) | Phase::Gone) {

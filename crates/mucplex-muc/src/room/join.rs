@@ -132,6 +132,7 @@ impl Room {
             nick_assigned: false,
             renamed: false,
             handover: None,
+            lost_carrier: None,
             handed_over: None,
             came_back: None,
             duplicates: super::Duplicates::default(),

@@ -126,6 +126,8 @@ pub(crate) struct Room {
     /// that the account is one.
     heard: Option<Instant>,
     handover: Option<Handover>,
+    /// The full JID of the last carrier that was lost: copies of what it has sent may be on their way.
+    lost_carrier: Option<String>,
     /// When the last hand-over was through: for a while, echoes of it may still come.
     handed_over: Option<Instant>,
     /// When the proxy last came back to a room that had let go of the account unasked.

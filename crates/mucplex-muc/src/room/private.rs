@@ -48,7 +48,7 @@ impl Room {
         // what a client past the proxy, or a session that is in the room on its own, has said.
         let shared = ctx.uplinks.iter().any(|(uplink, known)| {
             known.address == carbon.stream && !ctx.apart.has(&self.jid, *uplink)
-        });
+        }) || self.lost_carrier.as_ref() == Some(&carbon.stream);
         if !(shared && self.attached.contains(&session)) {
             ctx.deliver(session, carbon.frame);
         }

@@ -221,3 +221,17 @@ fn b27_copies_of_what_a_client_past_the_proxy_gets() {
         assert_eq!(w.raw(session).len(), 1);
     }
 }
+
+/// The carrier is lost with a private message on its way, and the server's copy comes after that.
+#[test]
+fn b28_a_copy_that_comes_when_the_carrier_is_lost() {
+    let (mut w, a, b) = two_of(PROSODY);
+    w.carbons(b, "enable");
+    w.send(b, WHISPER);
+    let up = w.up(a);
+    w.lose(up);
+    w.carbon(b, "sent", "alice@test/phone");
+    w.run();
+    let raw = w.raw(b);
+    assert!(raw.iter().all(|xml| !xml.contains("<sent ")), "{raw:?}");
+}
