@@ -335,9 +335,11 @@ impl Room {
         let Some(handover) = &mut self.handover else {
             return;
         };
-        if !unavailable {
+        // Being put out comes on the old carrier as well, if that lives to bring it.
+        let waits = user.removed() && handover.old == Old::Serving;
+        if !unavailable || user.has(Status::NickChanged) || waits {
             handover.early.push_back(frame.clone());
-        } else if user.removed() && handover.old != Old::Serving {
+        } else if user.removed() {
             let (to, old) = (handover.to, handover.old);
             let held = std::mem::take(&mut handover.held);
             self.let_old_go(ctx, old);
@@ -346,7 +348,7 @@ impl Room {
             self.refuse_held(ctx, held);
             let nick = self.own.nick().to_owned();
             self.live_from_server(ctx, frame, Some(&nick));
-        } else if !user.removed() && handover.old == Old::Ended {
+        } else if handover.old == Old::Ended {
             // Not a word of why: the leave of an older stream of the same full JID, which the
             // server has handled behind this join (ejabberd 23.01).
             handover.early.retain(|frame| !is_ordered(frame));
@@ -448,12 +450,14 @@ impl Room {
             }
             return false;
         }
-        // Without having been told to leave, an unavailable is another stream's.
-        if kind.as_deref() != Some("unavailable") || handover.old != Old::Leaving {
+        let user = MucUser::read(frame);
+        if user.has(Status::NickChanged) {
+            handover.brought.note(frame, nick, &self.view.others);
             return false;
         }
-        let user = MucUser::read(frame);
-        if user.has(Status::NickChanged) || user.removed() {
+        // Without having been told to leave, an unavailable is another stream's.
+        let unavailable = kind.as_deref() == Some("unavailable");
+        if !unavailable || handover.old != Old::Leaving || user.removed() {
             return false;
         }
         self.old_has_ended(ctx, true);

@@ -1,6 +1,7 @@
 //! The end of a hand-over: the next carrier becomes the carrier, and the sessions are told what
 //! they would else miss. Occupants first, then messages.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use mucplex_xml::Frame;
@@ -12,7 +13,7 @@ use crate::context::Context;
 use crate::history::{self, Backlog};
 use crate::identity::RoomAddress;
 use crate::muc_user::{MucUser, Status, is_muc_user};
-use crate::{ns, stanza};
+use crate::{SessionId, ns, stanza};
 
 /// How long after a hand-over the room may still echo the proxy's own joins and leaves.
 const ECHO_TIME: Duration = Duration::from_secs(10);
@@ -55,9 +56,21 @@ impl Room {
             }
         }
         self.refuse_lost(ctx);
-        self.in_flight.flushed(ctx.now.instant);
-        for (session, frame) in handover.held {
-            ctx.send_for(session, self.carrier, &frame);
+        self.send_held(ctx, handover.held);
+    }
+
+    /// What has waited for the hand-over goes out; or, where the last the next carrier has brought
+    /// is that the account is put out, waits on or is refused.
+    fn send_held(&mut self, ctx: &mut Context<'_>, held: VecDeque<(SessionId, Frame)>) {
+        if let Some(next) = &mut self.handover {
+            next.held.extend(held);
+        } else if matches!(self.phase, Phase::Joined) {
+            self.in_flight.flushed(ctx.now.instant);
+            for (session, frame) in held {
+                ctx.send_for(session, self.carrier, &frame);
+            }
+        } else {
+            self.refuse_held(ctx, held);
         }
     }
 

@@ -142,3 +142,78 @@ fn a_carrier_that_flaps() {
     w.run();
     assert_eq!(w.seen(b), ["message bob: end"]);
 }
+
+impl World {
+    /// The service gives the account another nick.
+    fn rename_account(&mut self, by: u64, nick: &str) {
+        let stream = self.sessions[&by].jid.clone();
+        let change = format!("<presence to='{TEA}/{nick}'/>");
+        self.service.handle(&stream, &change);
+        self.sort_out();
+    }
+}
+
+/// The room renames the account while both carriers are in it, and each of them brings that, or
+/// the next one alone.
+#[test]
+fn b34_a_change_of_nick_that_two_carriers_bring() {
+    for case in ["old first", "next in", "next first", "next alone"] {
+        let (mut w, a, b) = two_of(PROSODY);
+        let (old, next) = (w.up(a), w.up(b));
+        w.cut(a);
+        w.all_up(next);
+        if case.ends_with("in") || case.ends_with("alone") {
+            w.all_down(next);
+        }
+        if case == "next alone" {
+            w.all_up(old);
+        }
+        w.rename_account(b, "ally");
+        match case {
+            "old first" | "next in" => w.all_down(old),
+            _ => w.all_down(next),
+        }
+        w.run();
+        assert_eq!(
+            w.seen(b),
+            ["gone alice 110 303", "presence ally 110"],
+            "{case}"
+        );
+        w.say(b, TEA, "1", "hi");
+        w.run();
+        assert_eq!(w.seen(b), ["message ally: hi"], "{case}");
+        let c = w.bind("third");
+        w.join(c, TEA, "ally");
+        assert_eq!(w.seen(c)[..2], ["presence bob", "presence ally 110"]);
+    }
+}
+
+/// The next carrier has been told that the account is put out, and the old one is lost before it
+/// is: nobody told the sessions.
+#[test]
+fn b47_a_kick_that_the_next_carrier_alone_brings() {
+    for (code, back) in [(307, false), (333, true)] {
+        let (mut w, a, b) = two_of(PROSODY);
+        let (old, next) = (w.up(a), w.up(b));
+        // The old carrier stays for an answer.
+        w.send(
+            b,
+            "<iq type='get' to='tea@rooms.test/bob' id='1'><query xmlns='jabber:iq:version'/></iq>",
+        );
+        w.run();
+        w.cut(a);
+        w.all_up(next);
+        w.all_down(next);
+        w.service.remove(TEA, "alice", code);
+        w.sort_out();
+        w.all_down(next);
+        w.lose(old);
+        w.run();
+        let mut told = vec!["error iq 1 remote-server-timeout"];
+        if !back {
+            told.push("gone alice 110 307");
+        }
+        assert_eq!(w.seen(b), told);
+        assert_eq!(w.service.known(TEA).nick("alice").is_some(), back);
+    }
+}
