@@ -171,6 +171,11 @@ impl Room {
         if !matches!(self.phase, Phase::Joined) {
             return;
         }
+        let news = self.standing.changed || !self.standing.behind.is_empty();
+        if !news && !self.attached.is_empty() {
+            self.standing.away_at = None;
+            return;
+        }
         let changes_nick = self.is_being_renamed();
         if !changes_nick {
             for (session, said) in std::mem::take(&mut self.standing.behind) {
