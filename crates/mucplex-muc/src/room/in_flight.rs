@@ -39,6 +39,8 @@ pub(super) struct Sent {
     pub(super) session: SessionId,
     at: Instant,
     way: Way,
+    /// The stream it went on: an error counts only from there.
+    uplink: UplinkId,
     /// The stanza itself, while there is space to keep it: what may have to be sent once more.
     pub(super) frame: Option<Frame>,
     /// It was sent once more already.
@@ -67,8 +69,7 @@ pub(super) enum Way {
 impl Sent {
     /// Whether it asks the room for another nick than `own`, the one at present.
     pub(super) fn asks_for_nick(&self, own: &str) -> bool {
-        let other = self.nick.as_deref().is_some_and(|nick| nick != own);
-        self.kind == Kind::Presence && other
+        self.kind == Kind::Presence && self.nick.as_deref().is_some_and(|nick| nick != own)
     }
 
     /// A change of nick that the room has yet to answer.
@@ -105,6 +106,7 @@ impl InFlight {
         frame: &Frame,
         nick: Option<&str>,
         way: Way,
+        uplink: UplinkId,
     ) {
         if self.sent.len() >= MOST_IN_FLIGHT {
             self.take(0);
@@ -122,6 +124,7 @@ impl InFlight {
             session,
             at: now,
             way,
+            uplink,
             frame: keeps.then(|| frame.compact()),
             repeated: false,
             probed: false,
@@ -182,9 +185,9 @@ impl InFlight {
     }
 
     /// What was held has gone out.
-    pub(super) fn flushed(&mut self, now: Instant) {
+    pub(super) fn flushed(&mut self, now: Instant, uplink: UplinkId) {
         for held in self.sent.iter_mut().filter(|sent| sent.way == Way::Held) {
-            (held.way, held.at) = (Way::Sent, now);
+            (held.way, held.at, held.uplink) = (Way::Sent, now, uplink);
         }
     }
 
@@ -322,16 +325,37 @@ impl InFlight {
     /// The stanza of a session that this one answers; the entry is used up. Not every service
     /// gives the id of a presence back: without one, it answers the first.
     pub(super) fn answered(&mut self, answer: &Frame, nick: Option<&str>) -> Option<Sent> {
+        let place = self.place_of(answer, nick, |_| true)?;
+        self.take(place)
+    }
+
+    /// The same for an error that has come on this uplink.
+    pub(super) fn refused(
+        &mut self,
+        error: &Frame,
+        nick: Option<&str>,
+        uplink: UplinkId,
+    ) -> Option<Sent> {
+        let place = self.place_of(error, nick, |sent| sent.uplink == uplink)?;
+        self.take(place)
+    }
+
+    fn place_of(
+        &self,
+        answer: &Frame,
+        nick: Option<&str>,
+        may: impl Fn(&Sent) -> bool,
+    ) -> Option<usize> {
         let id = answer.id();
         let any_id = answer.kind() == Kind::Presence && id.is_none();
         let error = answer.stanza_type().as_deref() == Some("error");
-        let place = self.sent.iter().position(|sent| {
+        self.sent.iter().position(|sent| {
             sent.kind == answer.kind()
                 && (error || sent.way != Way::Over || sent.kind == Kind::Message)
                 && sent.nick.as_deref() == nick
                 && (any_id || sent.id.as_deref() == id.as_deref())
-        })?;
-        self.take(place)
+                && may(sent)
+        })
     }
 
     /// The room has reflected a message of a session. Not every service gives its id back: then

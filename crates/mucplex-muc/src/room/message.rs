@@ -60,8 +60,9 @@ impl Room {
         way: Option<Way>,
     ) {
         if let Some(way) = way {
+            let now = ctx.now.instant;
             self.in_flight
-                .note(ctx.now.instant, session, frame, nick, way);
+                .note(now, session, frame, nick, way, self.carrier);
         }
     }
 
@@ -175,7 +176,7 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) {
-        let Some(sent) = self.in_flight.answered(frame, nick) else {
+        let Some(sent) = self.in_flight.refused(frame, nick, uplink) else {
             self.deliver_to_own(ctx, uplink, frame);
             return;
         };

@@ -133,7 +133,7 @@ impl Room {
         frame: &Frame,
         nick: Option<&str>,
     ) {
-        match self.in_flight.answered(frame, nick) {
+        match self.in_flight.refused(frame, nick, uplink) {
             Some(sent) if sent.disowned => {}
             Some(sent) => {
                 ctx.deliver(sent.session, frame);

@@ -65,7 +65,7 @@ impl Room {
         if let Some(next) = &mut self.handover {
             next.held.extend(held);
         } else if matches!(self.phase, Phase::Joined) {
-            self.in_flight.flushed(ctx.now.instant);
+            self.in_flight.flushed(ctx.now.instant, self.carrier);
             for (session, frame) in held {
                 ctx.send_for(session, self.carrier, &frame);
             }

@@ -394,3 +394,24 @@ fn b30_an_occupant_forges_a_request_for_voice() {
     w.send(b, &answer);
     assert!(w.sent(up).is_empty());
 }
+
+/// A session that has left says something to the room on its own stream, under the id of a message
+/// of another session that is under way: the error was taken for that one's.
+#[test]
+fn b24_an_error_for_what_went_on_another_stream() {
+    let (mut w, a, b) = two();
+    w.leave(b, TEA, "alice");
+    w.run();
+    w.seen(b);
+    w.say(a, TEA, "1", "hi");
+    w.send(
+        b,
+        "<message to='tea@rooms.test' id='1'><body>hello?</body></message>",
+    );
+    let up = w.up(b);
+    w.all_up(up);
+    w.all_down(up);
+    assert_eq!(w.seen(b), ["error message 1 not-acceptable"]);
+    w.run();
+    assert_eq!(w.seen(a), ["message alice: hi"]);
+}
