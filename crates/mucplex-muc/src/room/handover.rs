@@ -524,6 +524,7 @@ impl Room {
         };
         match takes {
             Some(uplink) => {
+                self.in_flight.flushed(ctx.now.instant, uplink);
                 for (session, frame) in &handover.held {
                     ctx.send_for(*session, uplink, frame);
                 }

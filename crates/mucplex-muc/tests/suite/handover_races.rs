@@ -217,3 +217,30 @@ fn b47_a_kick_that_the_next_carrier_alone_brings() {
         assert_eq!(w.service.known(TEA).nick("alice").is_some(), back);
     }
 }
+
+/// What waited for a hand-over goes out before the account leaves, on the next carrier; an error
+/// for it is its sender's.
+#[test]
+fn b24_an_error_for_what_went_out_before_the_account_left() {
+    let (mut w, a, b) = two_of(PROSODY);
+    let c = w.bind("third");
+    w.joined(c, "alice");
+    let next = w.up(b);
+    w.cut(a);
+    w.all_up(next);
+    w.all_down(next);
+    w.say(c, TEA, "1", "hi");
+    for session in [b, c] {
+        w.leave(session, TEA, "alice");
+    }
+    let sent = w.sent(next);
+    assert!(sent.iter().any(|xml| xml.contains("id='1'")), "{sent:?}");
+    w.service_sends(
+        b,
+        "<message type='error' from='tea@rooms.test' to='{to}' id='1'><error type='auth'>\
+         <forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+    );
+    w.all_down(next);
+    assert_eq!(w.seen(b), ["gone alice 110"]);
+    assert_eq!(w.seen(c), ["gone alice 110", "error message 1 forbidden"]);
+}
