@@ -27,7 +27,10 @@ impl Room {
         if waits && !self.awaits_answers() {
             self.next_is_in(ctx);
         }
-        if matches!(self.phase, Phase::Joined) && self.is_detached() && ctx.policy.stay.is_zero() {
+        if matches!(self.phase, Phase::Joined)
+            && self.is_detached()
+            && (self.left || ctx.policy.stay.is_zero())
+        {
             self.leave_upstream(ctx, None);
         }
         self.ask_again_for_nicks(ctx);

@@ -137,6 +137,7 @@ impl Room {
             came_back: None,
             duplicates: super::Duplicates::default(),
             farewells: super::Farewells::default(),
+            left: false,
             stay_until: None,
             standing: super::Standing::of(request.session),
             voice: super::VoiceRequests::default(),

@@ -134,6 +134,9 @@ pub(crate) struct Room {
     came_back: Option<Instant>,
     duplicates: Duplicates,
     farewells: Farewells,
+    /// The last session in the room has left it, and not just gone: the account is to leave, too, if
+    /// nobody comes of those that wait for their nick.
+    left: bool,
     /// When a detached occupancy ends.
     stay_until: Option<Instant>,
 }

@@ -35,6 +35,7 @@ impl Room {
             ctx.replay(session, subject);
         }
         self.attached.insert(session);
+        self.left = false;
         self.standing.join(session, &request.presence);
         self.note_attachment(ctx);
         self.follow_up(ctx, request);

@@ -551,3 +551,29 @@ fn b09_a_separate_session_leaves_twice() {
     assert_eq!(w.seen(c).len(), 3);
     assert!(w.sent(up).is_empty());
 }
+
+/// The last session leaves while another waits for its nick, which the room then refuses: nobody
+/// is left who wants the account to stay.
+#[test]
+fn b09_b42_the_last_one_leaves_and_the_one_that_waits_is_refused() {
+    for refused in [true, false] {
+        let (mut w, a, b) = two_with(NickConflict::Rename);
+        w.leave(a, TEA, "alice");
+        let c = w.bind("third");
+        w.join(c, TEA, if refused { "bob" } else { "ally" });
+        w.leave(b, TEA, "alice");
+        w.run();
+        w.wait(Duration::from_secs(1));
+        w.run();
+        let nick = if refused { "alice" } else { "ally" };
+        let there = w.service.known(TEA).nick(nick).is_some();
+        assert_eq!(there, !refused);
+        let seen = w.seen(c);
+        let last = if refused {
+            "error presence join conflict"
+        } else {
+            "subject room: "
+        };
+        assert_eq!(seen.last().unwrap(), last);
+    }
+}
