@@ -82,7 +82,7 @@ impl Room {
         let answer = self.farewell(ctx, session, frame, &occupant);
         ctx.tell(session, answer);
         self.ask_others(ctx, session);
-        self.left = self.attached.is_empty();
+        self.left = matches!(self.phase, Phase::Joined) && self.attached.is_empty();
         if self.is_detached() {
             self.leave_upstream(ctx, Some((session, frame)));
         } else if asking && let Phase::Joining(joining) = &mut self.phase {
