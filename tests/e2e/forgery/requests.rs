@@ -71,12 +71,17 @@ async fn b72_answers_of_who_was_not_asked(stage: Stage) {
             }
         }
     }
-    // They go to the stream they were sent to, for its client to think what it likes.
+    // They go to the stream they were sent to, for its client to think what it likes, but for those
+    // from the room with an id of the proxy's, for which nobody waits.
     // What comes from the room's addresses and what does not take two ways through the proxy.
     let mut seen = last_word(&at.room, "stranger@scripted.test", &mut at.phone).await;
     let [rest, on_laptop] = marked(&at.room, "alice", [&mut at.phone, &mut at.laptop]).await;
     seen.extend(rest);
-    assert_eq!(seen.len(), told);
+    let own = seen.iter().filter(|it| it.id() == Some(&*id));
+    assert_eq!(own.count(), 2 * liars.len());
+    let strange = seen.iter().filter(|it| !it.from().unwrap().contains('@'));
+    assert_eq!(strange.count(), 2 * 2 * ids.len());
+    assert!(seen.len() < told);
     assert_eq!(outline(&on_laptop), [""; 0]);
 
     at.room.send(format!(

@@ -102,7 +102,7 @@ impl Room {
             }
             _ if !needs_occupancy(frame, nick) => self.ask_the_room_itself(ctx, session, frame),
             _ if self.attached.contains(&session) => self.ask(ctx, session, frame, nick),
-            _ => self.pass_on_own_uplink(ctx, session, frame),
+            _ => self.ask_from_outside(ctx, session, frame, nick),
         }
     }
 
@@ -116,6 +116,24 @@ impl Room {
             ctx.send(own, frame);
         } else if let Some(request) = self.renumbered(ctx, session, frame, None) {
             ctx.send(own, &request);
+        }
+    }
+
+    /// A request of a session that is not in the room: the same.
+    fn ask_from_outside(
+        &mut self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+        nick: Option<&str>,
+    ) {
+        match ctx.uplink_of(session).filter(|own| !self.uses(*own)) {
+            Some(own) if number_of(frame).is_some() => {
+                if let Some(request) = self.renumbered(ctx, session, frame, nick) {
+                    ctx.send(own, &request);
+                }
+            }
+            Some(_) | None => self.pass_on_own_uplink(ctx, session, frame),
         }
     }
 

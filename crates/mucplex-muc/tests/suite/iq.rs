@@ -422,3 +422,26 @@ fn b52_the_account_is_put_out_before_the_answer() {
     assert_eq!(w.seen(b), ["error iq 1 remote-server-timeout"]);
     assert!(w.seen(a).is_empty());
 }
+
+/// A session that is not in the room asks an occupant under an id like the proxy's own.
+#[test]
+fn b52_an_id_like_the_proxys_from_outside() {
+    let (mut w, a, _) = two();
+    let c = w.bind("third");
+    w.joined(c, "alice");
+    w.leave(c, TEA, "alice");
+    w.run();
+    w.seen(c);
+    ask_bob(&mut w, a);
+    w.send(
+        c,
+        "<iq type='get' to='tea@rooms.test/bob' id='mucplex-1'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    w.run();
+    assert_eq!(w.seen(c), ["error iq mucplex-1 not-acceptable"]);
+    let ids = asked_of_bob(&mut w);
+    assert_eq!(ids.len(), 1);
+    bob_answers(&mut w, &ids[0]);
+    w.run();
+    assert_eq!(w.seen(a), ["iq result 1 bob"]);
+}
