@@ -361,6 +361,24 @@ pub(crate) fn for_carrier(
     })
 }
 
+/// Whether this error has one of these conditions (RFC 6120 8.3.3).
+pub(crate) fn error_is(stanza: &Frame, conditions: &[&str]) -> bool {
+    let error = stanza.root().child("error", ns::CLIENT);
+    error.is_some_and(|error| {
+        let has = |condition: &&str| error.child(condition, ns::STANZAS).is_some();
+        conditions.iter().any(has)
+    })
+}
+
+/// Gives a stanza this id, or none.
+pub(crate) fn set_id<'f>(patch: &mut Patch<'f>, stanza: &'f Frame, id: Option<&str>) {
+    let root = stanza.root();
+    match id {
+        Some(id) => patch.set_attr(&root, "id", id),
+        None => patch.remove_attr(&root, "id"),
+    };
+}
+
 /// The same stanza under another id.
 pub(crate) fn with_id(frame: &Frame, id: &str) -> Frame {
     edit(frame, |patch, frame| {

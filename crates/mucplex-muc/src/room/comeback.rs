@@ -19,7 +19,7 @@ use super::handover::{Handover, Old};
 use super::in_flight::{Sent, Way};
 use super::{Phase, Room};
 use crate::context::Context;
-use crate::{UplinkId, ns, stanza};
+use crate::{UplinkId, stanza};
 
 /// How long the proxy does not come back to a room that has let go of it once more.
 const COME_BACK_PAUSE: Duration = Duration::from_secs(30);
@@ -75,12 +75,7 @@ impl Room {
             "registration-required",
             "gone",
         ];
-        let error = refusal.and_then(|frame| frame.root().child("error", ns::CLIENT));
-        let is_final = error.is_some_and(|error| {
-            FINAL
-                .iter()
-                .any(|condition| error.child(condition, ns::STANZAS).is_some())
-        });
+        let is_final = refusal.is_some_and(|refusal| stanza::error_is(refusal, &FINAL));
         let in_time = |comeback: &Comeback| ctx.now.instant < comeback.until;
         !is_final && self.comeback.as_ref().is_some_and(in_time)
     }
@@ -135,6 +130,5 @@ impl Room {
 
 /// XEP-0045 7.4, XEP-0410 3: the one who asked is not in the room.
 pub(super) fn says_not_in_room(error: &Frame) -> bool {
-    let error = error.root().child("error", ns::CLIENT);
-    error.is_some_and(|error| error.child("not-acceptable", ns::STANZAS).is_some())
+    stanza::error_is(error, &["not-acceptable"])
 }

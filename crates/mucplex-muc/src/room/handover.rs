@@ -34,7 +34,7 @@ use crate::history;
 use crate::muc_user::{MucUser, Status};
 use crate::roster::Roster;
 use crate::routes::muc_element;
-use crate::{SessionId, UplinkId, ns, stanza};
+use crate::{SessionId, UplinkId, stanza};
 
 /// How long the next carrier's join may take.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -548,6 +548,5 @@ fn is_temporary(refusal: &Frame) -> bool {
     if refusal.stanza_type().as_deref() == Some("unavailable") {
         return !MucUser::read(refusal).removed();
     }
-    let error = refusal.root().child("error", ns::CLIENT);
-    error.is_some_and(|error| error.child("conflict", ns::STANZAS).is_some())
+    stanza::error_is(refusal, &["conflict"])
 }

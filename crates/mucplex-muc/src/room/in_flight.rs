@@ -68,8 +68,13 @@ pub(super) enum Way {
 
 impl Sent {
     /// Whether it asks the room for another nick than `own`, the one at present.
-    pub(super) fn asks_for_nick(&self, own: &str) -> bool {
+    fn asks_for_nick(&self, own: &str) -> bool {
         self.kind == Kind::Presence && self.nick.as_deref().is_some_and(|nick| nick != own)
+    }
+
+    /// The room may still answer it, or is to get it.
+    fn is_open(&self) -> bool {
+        matches!(self.way, Way::Held | Way::Sent)
     }
 
     /// A change of nick that the room has yet to answer.
@@ -251,10 +256,8 @@ impl InFlight {
 
     /// Whether a change of nick is under way, or is to go out.
     pub(super) fn changes_nick(&self, own: &str) -> bool {
-        self.sent.iter().any(|sent| {
-            let held = sent.way == Way::Held && sent.kind == Kind::Presence;
-            sent.changes_nick(own) || held && sent.nick.as_deref().is_some_and(|nick| nick != own)
-        })
+        let mut open = self.sent.iter().filter(|sent| sent.is_open());
+        open.any(|sent| sent.asks_for_nick(own))
     }
 
     /// The nick that the room has been asked for first and has not given yet.
@@ -265,10 +268,8 @@ impl InFlight {
 
     /// Whether the room has been, or is to be, asked for this nick and has not answered.
     pub(super) fn asks_for(&self, nick: &str) -> bool {
-        self.sent.iter().any(|sent| {
-            let open = matches!(sent.way, Way::Held | Way::Sent);
-            open && sent.kind == Kind::Presence && sent.nick.as_deref() == Some(nick)
-        })
+        let mut open = self.sent.iter().filter(|sent| sent.is_open());
+        open.any(|sent| sent.kind == Kind::Presence && sent.nick.as_deref() == Some(nick))
     }
 
     /// When something is to be done about that.

@@ -215,15 +215,14 @@ impl Room {
             .as_deref()
             .and_then(|nick| self.jid.occupant(nick));
         let from = occupant.map_or_else(|| self.jid.to_string(), |it| it.to_string());
-        let error = stanza::error_from_room(
+        self.tell_error(
+            ctx,
+            session,
             "iq",
             &from,
-            ctx.address(session),
             Some(&id),
             &StanzaError::NO_ANSWER,
-            &self.jid,
         );
-        ctx.tell(session, error);
     }
 
     /// A stanza of a session does not go out after all: an error answers it, but for one that is

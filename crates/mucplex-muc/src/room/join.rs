@@ -514,15 +514,14 @@ impl Room {
             return;
         };
         for request in joining.asking.iter().chain(&joining.waiting) {
-            let error = stanza::error_from_room(
+            self.tell_error(
+                ctx,
+                request.session,
                 "presence",
                 &request.occupant.to_string(),
-                ctx.address(request.session),
                 request.id.as_deref(),
                 &StanzaError::NO_ANSWER,
-                &self.jid,
             );
-            ctx.tell(request.session, error);
             self.refuse_behind(ctx, request);
         }
         // The room may take us in all the same.

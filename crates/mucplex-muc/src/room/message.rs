@@ -66,23 +66,22 @@ impl Room {
         }
     }
 
-    /// No message is lost in silence: those that were on a carrier when it was lost, and that the
-    /// room does not know, go back to their senders as errors.
+    /// Nothing is lost in silence: messages that were on a carrier when it was lost, and that the
+    /// room does not know, go back to their senders as errors, and so do changes of nick.
     pub(super) fn refuse_lost(&mut self, ctx: &mut Context<'_>) {
         for lost in self.in_flight.take_lost() {
             if lost.is_presence() {
                 self.nick_lost(ctx, &lost);
                 continue;
             }
-            let error = stanza::error_from_room(
+            self.tell_error(
+                ctx,
+                lost.session,
                 "message",
                 &self.jid.to_string(),
-                ctx.address(lost.session),
                 lost.id.as_deref(),
                 &StanzaError::NO_ANSWER,
-                &self.jid,
             );
-            ctx.tell(lost.session, error);
         }
     }
 
@@ -95,14 +94,28 @@ impl Room {
         error: &StanzaError,
     ) {
         let to = frame.to();
-        let error = stanza::error_from_room(
+        self.tell_error(
+            ctx,
+            session,
             stanza::stanza_name(frame),
             to.as_deref().unwrap_or_default(),
-            ctx.address(session),
             frame.id().as_deref(),
             error,
-            &self.jid,
         );
+    }
+
+    /// An error for a session, as the room or an occupant (`from`) would send it.
+    pub(super) fn tell_error(
+        &self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        name: &str,
+        from: &str,
+        id: Option<&str>,
+        error: &StanzaError,
+    ) {
+        let to = ctx.address(session);
+        let error = stanza::error_from_room(name, from, to, id, error, &self.jid);
         ctx.tell(session, error);
     }
 

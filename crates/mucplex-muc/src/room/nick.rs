@@ -59,10 +59,7 @@ impl Room {
             let root = presence.root();
             patch.remove_attr(&root, "from");
             patch.set_attr(&root, "to", &to);
-            match &id {
-                Some(id) => patch.set_attr(&root, "id", id),
-                None => patch.remove_attr(&root, "id"),
-            };
+            stanza::set_id(patch, presence, id.as_deref());
         });
         let way = self.send_upstream(ctx, session, &presence, true);
         self.note_in_flight(ctx, session, &presence, Some(nick.nick()), way);
@@ -151,15 +148,14 @@ impl Room {
         let waits = lost.disowned || self.renaming.iter().any(|it| it.session == lost.session);
         let nick = lost.nick.as_deref().filter(|nick| *nick != self.own.nick());
         if let (false, Some(occupant)) = (waits, nick.and_then(|nick| self.jid.occupant(nick))) {
-            let error = stanza::error_from_room(
+            self.tell_error(
+                ctx,
+                lost.session,
                 "presence",
                 &occupant.to_string(),
-                ctx.address(lost.session),
                 lost.id.as_deref(),
                 &StanzaError::NO_ANSWER,
-                &self.jid,
             );
-            ctx.tell(lost.session, error);
         }
     }
 
@@ -222,10 +218,7 @@ impl Room {
             if request.session != session {
                 let id = request.id.as_deref();
                 let own = stanza::edit(error, |patch, error| {
-                    match id {
-                        Some(id) => patch.set_attr(&error.root(), "id", id),
-                        None => patch.remove_attr(&error.root(), "id"),
-                    };
+                    stanza::set_id(patch, error, id);
                 });
                 ctx.deliver(request.session, &own);
             }

@@ -205,9 +205,7 @@ impl Room {
         error: &StanzaError,
     ) {
         let from = self.own.to_string();
-        let to = ctx.address(session);
-        let error = stanza::error_from_room("iq", &from, to, Some(id), error, &self.jid);
-        ctx.tell(session, error);
+        self.tell_error(ctx, session, "iq", &from, Some(id), error);
     }
 }
 
@@ -224,17 +222,9 @@ fn verdict(answer: &Frame) -> Verdict {
     if answer.stanza_type().as_deref() != Some("error") {
         return Verdict::In;
     }
-    let error = answer.root().child("error", ns::CLIENT);
-    let is_one_of = |conditions: &[&str]| {
-        let has = |condition: &&str| {
-            let error = error.as_ref();
-            error.is_some_and(|error| error.child(condition, ns::STANZAS).is_some())
-        };
-        conditions.iter().any(has)
-    };
-    if is_one_of(&IN) {
+    if stanza::error_is(answer, &IN) {
         Verdict::In
-    } else if is_one_of(&UNKNOWN) {
+    } else if stanza::error_is(answer, &UNKNOWN) {
         Verdict::Unknown
     } else {
         Verdict::Out

@@ -156,10 +156,7 @@ impl Room {
             Some((speaker, presence)) => {
                 let id = frame.id();
                 let presence = id.map_or(presence.clone(), |id| stanza::with_id(&presence, &id));
-                self.sent_presence = presence.clone();
-                let way = self.send_upstream(ctx, speaker, &presence, true);
-                let nick = self.own.nick().to_owned();
-                self.note_in_flight(ctx, session, &presence, Some(&nick), way);
+                self.send_standing(ctx, speaker, session, presence);
             }
             None => self.answer_presence(ctx, session, frame.id().as_deref()),
         }
@@ -192,12 +189,24 @@ impl Room {
             return;
         }
         if let Some((speaker, presence)) = self.new_standing() {
-            self.sent_presence = presence.clone();
-            let way = self.send_upstream(ctx, speaker, &presence, true);
-            let nick = self.own.nick().to_owned();
-            self.note_in_flight(ctx, speaker, &presence, Some(&nick), way);
+            self.send_standing(ctx, speaker, speaker, presence);
             self.in_flight.mark_disowned();
         }
+    }
+
+    /// The account's new presence, that of `speaker`, goes to the room, whose answer is for the
+    /// session `asking`.
+    fn send_standing(
+        &mut self,
+        ctx: &mut Context<'_>,
+        speaker: SessionId,
+        asking: SessionId,
+        presence: Frame,
+    ) {
+        let way = self.send_upstream(ctx, speaker, &presence, true);
+        let nick = self.own.nick().to_owned();
+        self.note_in_flight(ctx, asking, &presence, Some(&nick), way);
+        self.sent_presence = presence;
     }
 
     /// Nobody is in the room: it is told so after a while.
@@ -301,10 +310,7 @@ impl Room {
         let id = id.filter(|_| self.reflects_join_id);
         Some(stanza::edit(own, |patch, own| {
             let root = own.root();
-            match id {
-                Some(id) => patch.set_attr(&root, "id", id),
-                None => patch.remove_attr(&root, "id"),
-            };
+            stanza::set_id(patch, own, id);
             let Some(x) = root.children().find(is_muc_user) else {
                 return;
             };
@@ -343,7 +349,7 @@ fn same_payload(a: &Frame, b: &Frame) -> bool {
 }
 
 /// With the muc element a server would answer a whole new join.
-pub(super) fn without_muc(frame: &Frame) -> Frame {
+fn without_muc(frame: &Frame) -> Frame {
     if muc_element(frame).is_none() {
         return frame.clone();
     }
