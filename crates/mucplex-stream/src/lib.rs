@@ -7,6 +7,8 @@
 //! proxy does itself, or cannot let pass, is taken out of the features ([`features`]) and refused
 //! when it is asked for all the same ([`refusal`]).
 //!
+//! [`sm`] has the elements of stream management and how they count.
+//!
 //! [`client_role`], [`sasl_relay`], [`bind`] and [`features`] also serve an uplink that has no
 //! client; [`header`] writes the headers and the end of a stream for the steady state.
 //!
@@ -70,6 +72,7 @@ pub mod ns;
 pub mod refusal;
 pub mod sasl_relay;
 pub mod server_role;
+pub mod sm;
 mod streams;
 
 pub use header::{ContentNamespace, HeaderFields, StreamRequest, opening, stream_end};

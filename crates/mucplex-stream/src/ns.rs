@@ -16,6 +16,8 @@ pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 /// Conditions of stanza errors (RFC 6120 8.3).
 pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// Stream management (XEP-0198), the version that is spoken.
+pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 /// Stream management of any version (XEP-0198), up to the version number.
 pub const STREAM_MANAGEMENT_ANY: &str = "urn:xmpp:sm:";
 /// Client state indication (XEP-0352).

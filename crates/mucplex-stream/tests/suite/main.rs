@@ -15,4 +15,5 @@ mod greeting;
 mod random;
 mod rig;
 mod sasl;
+mod sm;
 mod uplink;
