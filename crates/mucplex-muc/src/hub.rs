@@ -3,11 +3,14 @@
 //! The hub takes inputs and gives outputs; it knows no socket and no clock. Every input is handled
 //! to its end before the next, so what one stanza causes is never mixed with what another does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant, SystemTime};
+mod interface;
+mod timers;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
 
 use jid::FullJid;
-use mucplex_xml::{Frame, Outgoing};
+use mucplex_xml::Frame;
 
 use crate::apart::Apart;
 use crate::context::{AccountText, Context, Session, Sessions, Uplink, Uplinks};
@@ -17,6 +20,9 @@ use crate::room::{Carbon, JoinRequest, Room, is_late_answer};
 use crate::routes::asks_to_join;
 use crate::stanza::{StanzaError, error_to_server};
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
+
+pub use interface::{ANCHOR_WAIT, Input, NickConflict, Now, Output, Policy};
+use timers::Timers;
 
 /// Borrows the parts of a hub that a room sees, and leaves the rooms themselves free.
 macro_rules! context {
@@ -34,132 +40,6 @@ macro_rules! context {
         }
     };
 }
-/// The time of an input, given by the shell.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For what is due.
-    pub instant: Instant,
-    /// For the stamps of messages.
-    pub wall: SystemTime,
-}
-
-/// The operator's settings for rooms.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// How long an occupancy lives that no session has joined; zero: it leaves with the last.
-    pub stay: Duration,
-    /// Age of the oldest message that a late joiner may get.
-    pub history: Duration,
-    /// What becomes of a session that asks for another nick than the account has in the room.
-    pub nick_conflict: NickConflict,
-}
-
-/// What becomes of a session that joins a room under another nick than the account's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NickConflict {
-    /// It is told the account's nick with status 210 (XEP-0045 7.2.2).
-    #[default]
-    Account,
-    /// The account takes its nick (XEP-0045 7.6).
-    Rename,
-    /// It is in the room on its own, as it would be with the server alone.
-    Separate,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A session has bound; its own uplink can carry rooms from now on.
-    SessionBound {
-        /// The session.
-        session: SessionId,
-        /// Its own uplink.
-        uplink: UplinkId,
-        /// The JID the server has bound to it.
-        jid: FullJid,
-        /// `xml:lang` of the client's stream header.
-        client_lang: Option<String>,
-    },
-    /// A stanza that the session's [`Routes`](crate::Routes) gave to the hub. Portable.
-    FromClient {
-        /// The session that sent it.
-        session: SessionId,
-        /// The stanza.
-        frame: Frame,
-    },
-    /// The server has granted or taken back message carbons (XEP-0280 4, 5).
-    SessionCarbons {
-        /// The session.
-        session: SessionId,
-        /// Whether it gets copies from now on.
-        enabled: bool,
-    },
-    /// The session sent undirected unavailable: it is detached from its rooms. The shell withholds
-    /// that stanza, and what the client sends after it, until [`Output::Release`].
-    SessionUnavailable {
-        /// The session.
-        session: SessionId,
-    },
-    /// The client is gone for good: stream closed, or connection cut. The shell keeps the uplink
-    /// open until [`Output::Release`].
-    SessionEnded {
-        /// The session.
-        session: SessionId,
-    },
-    /// A stanza from the server that the routes gave to the hub. Portable.
-    FromServer {
-        /// The uplink it came on.
-        uplink: UplinkId,
-        /// The stanza.
-        frame: Frame,
-    },
-    /// The uplink is gone. Its session, if it still had one, is ended by the shell.
-    UplinkLost {
-        /// The uplink.
-        uplink: UplinkId,
-    },
-    /// The time of [`Hub::next_timeout`] has come.
-    Timeout,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug)]
-pub enum Output {
-    /// A stanza for a client.
-    ToClient {
-        /// The session it is for.
-        session: SessionId,
-        /// The stanza, addressed to the session.
-        stanza: Outgoing,
-        /// Bytes of it that count against the session's outbox: all of a live stanza, and of a
-        /// replay only what was written for this session, since the room keeps the rest anyway.
-        owned: usize,
-        /// Whether it can wait for a client that is inactive ([`Csi`](crate::Csi)).
-        urgency: Urgency,
-    },
-    /// A stanza for the server.
-    ToServer {
-        /// The uplink it goes on.
-        uplink: UplinkId,
-        /// The stanza.
-        stanza: Outgoing,
-    },
-    /// From now on what this room sends on this uplink comes to the hub
-    /// ([`Routes::carry`](crate::Routes::carry)). Precedes the join on that uplink.
-    Carry {
-        /// The uplink.
-        uplink: UplinkId,
-        /// The room.
-        room: RoomJid,
-    },
-    /// Nothing of the hub depends on this uplink any more: what was withheld goes out, and the
-    /// uplink of a session that has ended is closed.
-    Release {
-        /// The uplink.
-        uplink: UplinkId,
-    },
-}
-
 /// The one owner of an account's room state.
 ///
 /// Feed it with [`handle`](Self::handle), then take outputs with
@@ -183,38 +63,6 @@ pub struct Hub {
     next_id: u64,
     /// Uplinks whose release the shell waits for.
     releasing: BTreeSet<UplinkId>,
-}
-
-/// When which room wants to be called.
-#[derive(Debug, Default)]
-struct Timers {
-    by_time: BTreeSet<(Instant, RoomJid)>,
-    by_room: BTreeMap<RoomJid, Instant>,
-}
-
-impl Timers {
-    fn set(&mut self, room: &RoomJid, at: Option<Instant>) {
-        if self.by_room.get(room).copied() == at {
-            return;
-        }
-        if let Some(old) = self.by_room.remove(room) {
-            self.by_time.remove(&(old, room.clone()));
-        }
-        if let Some(at) = at {
-            self.by_room.insert(room.clone(), at);
-            self.by_time.insert((at, room.clone()));
-        }
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    /// The rooms that are due at `now`.
-    fn due(&self, now: Instant) -> Vec<RoomJid> {
-        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
-        due.map(|(_, room)| room.clone()).collect()
-    }
 }
 
 impl Hub {
@@ -262,7 +110,24 @@ impl Hub {
                 }
             }
             Input::SessionUnavailable { session } => self.session_away(now, session, false),
-            Input::SessionEnded { session } => self.session_away(now, session, true),
+            Input::SessionEnded { session, .. } => self.session_away(now, session, true),
+            Input::AnchorBound { uplink, jid, lang } => {
+                let address = jid.to_string();
+                let (session, leaving) = (None, false);
+                let uplink_state = Uplink {
+                    address,
+                    session,
+                    lang,
+                    leaving,
+                };
+                self.uplinks.insert(uplink, uplink_state);
+            }
+            Input::AnchorExpected { .. }
+            | Input::SessionAsleep { .. }
+            | Input::SessionAwake { .. }
+            | Input::UplinkSuspended { .. }
+            | Input::UplinkResumed { .. }
+            | Input::BookmarkRetracted { .. } => {}
             Input::UplinkLost { uplink } => self.uplink_lost(now, uplink),
             Input::Timeout => {
                 for room in self.timers.due(now.instant) {

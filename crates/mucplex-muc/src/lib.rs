@@ -96,7 +96,7 @@ mod routes;
 mod stanza;
 
 pub use csi::{Conversation, Csi, Urgency};
-pub use hub::{Hub, Input, NickConflict, Now, Output, Policy};
+pub use hub::{ANCHOR_WAIT, Hub, Input, NickConflict, Now, Output, Policy};
 pub use identity::{AccountJid, OccupantJid, RoomAddress, RoomJid, SessionId, UplinkId};
 pub use passthrough::{JidGlob, Passthrough};
 pub use routes::{ClientRoute, RouteSettings, Routes, ServerRoute};

@@ -49,7 +49,7 @@ pub enum ClientRoute {
 }
 
 /// The path of a frame from the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerRoute {
     /// To the client as the bytes that arrived.
     Direct,
@@ -58,6 +58,9 @@ pub enum ServerRoute {
     /// As `Direct`, and the hub is told that the session gets carbons from now on, or none
     /// ([`Input::SessionCarbons`](crate::Input::SessionCarbons)).
     Carbons(bool),
+    /// As `Direct`, and the hub is told of each of these rooms that its bookmark is gone
+    /// ([`Input::BookmarkRetracted`](crate::Input::BookmarkRetracted)).
+    Bookmarks(Vec<RoomJid>),
 }
 
 /// What routes depend on beside the session itself.

@@ -157,7 +157,8 @@ impl Owner {
             AccountInput::Ended { session } => {
                 self.sessions.remove(&session);
                 self.tell_siblings();
-                self.drive(Input::SessionEnded { session }, None);
+                let available = false;
+                self.drive(Input::SessionEnded { session, available }, None);
             }
             AccountInput::FromServer { uplink, frame } => {
                 self.drive(Input::FromServer { uplink, frame }, None);
@@ -189,6 +190,7 @@ impl Owner {
             wall: SystemTime::now(),
         };
         self.hub.handle(now, input);
+        let mut not_retained = Vec::new();
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::ToClient {
@@ -210,7 +212,15 @@ impl Owner {
                     self.send_to_uplink(uplink, SessionInput::Carry(room));
                 }
                 Output::Release { uplink } => self.send_to_uplink(uplink, SessionInput::Release),
+                // An uplink ends with its session: there is nobody to hold it as an anchor yet.
+                Output::Retain { uplink } => {
+                    self.send_to_uplink(uplink, SessionInput::Release);
+                    not_retained.push(uplink);
+                }
             }
+        }
+        for uplink in not_retained {
+            self.drive(Input::UplinkLost { uplink }, None);
         }
     }
 

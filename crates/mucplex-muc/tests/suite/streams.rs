@@ -103,13 +103,13 @@ impl World {
         }
         let account = uplink.account.clone();
         let route = uplink.routes.from_server(&frame);
-        if let (ServerRoute::Carbons(enabled), Some(session)) = (route, uplink.session) {
-            let session = SessionId(session);
+        if let (ServerRoute::Carbons(enabled), Some(session)) = (&route, uplink.session) {
+            let (session, enabled) = (SessionId(session), *enabled);
             self.input(&account, Input::SessionCarbons { session, enabled });
         }
         let uplink = &self.uplinks[&id];
         match route {
-            ServerRoute::Direct | ServerRoute::Carbons(_) => {
+            ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_) => {
                 if let Some(session) = uplink.session {
                     let urgency = self.sessions[&session].csi.urgency_of(&frame);
                     self.deliver(session, xml, urgency);

@@ -250,7 +250,8 @@ impl World {
         for id in std::mem::take(&mut self.overrun) {
             let account = bare(&self.sessions[&id].jid).to_owned();
             let session = SessionId(id);
-            self.input(&account, Input::SessionEnded { session });
+            let available = false;
+            self.input(&account, Input::SessionEnded { session, available });
         }
     }
 
@@ -286,6 +287,7 @@ impl World {
                         .push_back(String::from_utf8(bytes.to_vec()).unwrap());
                 }
             }
+            Output::Retain { .. } => {}
             Output::Release { uplink } => {
                 if let Some(trace) = &mut self.trace {
                     trace.push(Trace::Release(uplink.0));
@@ -459,7 +461,8 @@ impl World {
         session.withheld = None;
         let account = bare(&session.jid).to_owned();
         let session = SessionId(id);
-        self.input(&account, Input::SessionEnded { session });
+        let available = false;
+        self.input(&account, Input::SessionEnded { session, available });
     }
 
     /// When something is due next, counted from the beginning.

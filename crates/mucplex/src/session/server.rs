@@ -54,10 +54,12 @@ impl Steady {
                 let (uplink, frame) = (self.uplink_id, frame.portable());
                 return self.tell(AccountInput::FromServer { uplink, frame }).await;
             }
-            ServerRoute::Direct | ServerRoute::Carbons(_) if self.client.is_none() => {
+            ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_)
+                if self.client.is_none() =>
+            {
                 self.no_reader(&frame);
             }
-            ServerRoute::Direct | ServerRoute::Carbons(_) => {
+            ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_) => {
                 let urgency = self.csi.urgency_of(&frame);
                 self.queue_for_client(&frame, urgency);
             }
