@@ -7,7 +7,8 @@
 //! proxy does itself, or cannot let pass, is taken out of the features ([`features`]) and refused
 //! when it is asked for all the same ([`refusal`]).
 //!
-//! [`sm`] has the elements of stream management and how they count.
+//! [`sm`] has the elements of stream management and how they count, [`scram`] the one mechanism
+//! that the proxy speaks itself.
 //!
 //! [`client_role`], [`sasl_relay`], [`bind`] and [`features`] also serve an uplink that has no
 //! client; [`header`] writes the headers and the end of a stream for the steady state.
@@ -71,6 +72,7 @@ pub mod login;
 pub mod ns;
 pub mod refusal;
 pub mod sasl_relay;
+pub mod scram;
 pub mod server_role;
 pub mod sm;
 mod streams;

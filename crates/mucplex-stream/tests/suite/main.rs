@@ -15,5 +15,6 @@ mod greeting;
 mod random;
 mod rig;
 mod sasl;
+mod scram;
 mod sm;
 mod uplink;
