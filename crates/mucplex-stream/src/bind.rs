@@ -17,7 +17,28 @@ pub fn is_request(frame: &Frame) -> bool {
         && frame.root().child("bind", ns::BIND).is_some()
 }
 
-/// A request of our own; without `resource` the server chooses (RFC 6120 7.6, 7.7).
+/// The resource a client's request asks for, as it is written; `None` leaves it to the server.
+#[must_use]
+pub fn requested_resource(request: &Frame) -> Option<String> {
+    let bind = request.root().child("bind", ns::BIND)?;
+    let resource = bind.child("resource", ns::BIND)?.text();
+    (!resource.is_empty()).then_some(resource)
+}
+
+/// The answer to a client's request, as servers write it (RFC 6120 7.6.1). For a stream whose
+/// default namespace is `jabber:client`.
+#[must_use]
+pub fn result(id: Option<&str>, jid: &FullJid) -> Bytes {
+    let id = id.map_or_else(String::new, |id| format!(" id='{}'", escape_attribute(id)));
+    Bytes::from(format!(
+        "<iq type='result'{id}><bind xmlns='{}'><jid>{}</jid></bind></iq>",
+        ns::BIND,
+        escape_text(jid.as_str())
+    ))
+}
+
+/// A request of our own; without `resource` the server chooses (RFC 6120 7.6, 7.7). It says its
+/// namespace itself, so it can stand on any stream.
 #[must_use]
 pub fn request(id: &str, resource: Option<&str>) -> Bytes {
     let id = escape_attribute(id);
@@ -25,7 +46,8 @@ pub fn request(id: &str, resource: Option<&str>) -> Bytes {
         format!("<resource>{}</resource>", escape_text(resource))
     });
     Bytes::from(format!(
-        "<iq type='set' id='{id}'><bind xmlns='{}'>{resource}</bind></iq>",
+        "<iq xmlns='{}' type='set' id='{id}'><bind xmlns='{}'>{resource}</bind></iq>",
+        ns::CLIENT,
         ns::BIND
     ))
 }
@@ -72,6 +94,14 @@ impl Bind {
     pub fn requested(frame: &Frame) -> Self {
         Self::Outstanding {
             id: frame.id().map(Into::into),
+        }
+    }
+
+    /// After our own [`request`] under `id`.
+    #[must_use]
+    pub fn requested_as(id: &str) -> Self {
+        Self::Outstanding {
+            id: Some(id.to_owned()),
         }
     }
 

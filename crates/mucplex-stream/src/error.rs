@@ -4,6 +4,7 @@ use mucplex_xml::{FramingError, StreamErrorCondition};
 
 use crate::{
     bind::BindFault, client_role::UplinkFault, sasl_relay::Unasked, server_role::ClientFault,
+    sm::SmFault,
 };
 
 /// Why a login ended. Fatal to both streams; its text is the log's.
@@ -42,6 +43,12 @@ pub enum LoginError {
     /// A session the proxy cannot go on with.
     #[error(transparent)]
     Bind(#[from] BindFault),
+    /// An answer to `<resume/>` that cannot be read.
+    #[error("the server's answer to a resumption: {0}")]
+    Resumption(#[from] SmFault),
+    /// The id of a session, from somebody else than the one it was given to.
+    #[error("the session that was asked for is another account's")]
+    NotTheirs,
     /// The shell ends the login.
     #[error("login ended by the proxy with {}: {}", .0.name(), .1)]
     Aborted(StreamErrorCondition, &'static str),
@@ -89,7 +96,8 @@ impl LoginError {
                     Farewell::of(Some(StreamErrorCondition::InternalServerError))
                 }
             },
-            Self::ServerFraming(_) | Self::Sasl(_) | Self::Bind(_) => {
+            Self::NotTheirs => Farewell::of(Some(StreamErrorCondition::NotAuthorized)),
+            Self::ServerFraming(_) | Self::Sasl(_) | Self::Bind(_) | Self::Resumption(_) => {
                 Farewell::of(Some(StreamErrorCondition::InternalServerError))
             }
             // The server's own error has been passed on by then.
@@ -115,6 +123,8 @@ impl LoginError {
             | Self::ServerEnded
             | Self::Sasl(_)
             | Self::Bind(_)
+            | Self::Resumption(_)
+            | Self::NotTheirs
             | Self::Aborted(..) => Farewell::End,
         }
     }

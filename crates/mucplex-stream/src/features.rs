@@ -71,6 +71,13 @@ pub fn offers_csi(features: &Frame) -> bool {
     features.root().child("csi", ns::CSI).is_some()
 }
 
+/// Whether a server's features offer stream management, in the version that is spoken
+/// (XEP-0198 2).
+#[must_use]
+pub fn offers_sm(features: &Frame) -> bool {
+    features.root().child("sm", ns::STREAM_MANAGEMENT).is_some()
+}
+
 fn rewritten(features: &Frame, added: Option<&str>) -> Bytes {
     let mut patch = features.patch();
     let mut changed = false;

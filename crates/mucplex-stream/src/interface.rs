@@ -5,10 +5,14 @@
 use std::fmt;
 
 use bytes::Bytes;
-use jid::FullJid;
+use jid::{BareJid, FullJid};
 use mucplex_xml::{Event, FramingError, StreamErrorCondition};
 
-use crate::header::ContentNamespace;
+use crate::{
+    credentials::Credentials,
+    header::ContentNamespace,
+    sm::{Count, SmId},
+};
 
 /// How clients reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +78,54 @@ pub enum Input {
     UplinkSecured,
     /// EOF or error of the uplink's connection.
     ServerClosed,
+    /// The answer to [`Output::FindSession`].
+    SessionFound(Found),
+    /// The answer to [`Output::BindRequested`].
+    BindDecision(BindDecision),
     /// The shell ends this login: shutdown, login took too long, over a limit. The client gets
     /// the condition and the text.
     Abort(StreamErrorCondition, &'static str),
+}
+
+/// Which session a client wants to resume, as the shell knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// None. The client may go on to bind (XEP-0198 5).
+    Unknown {
+        /// What was handled of the client's stanzas, where that is still known.
+        h: Option<Count>,
+    },
+    /// It has its uplink. The fresh one is bound by the proxy, to learn who asks.
+    Held {
+        /// Whose session it is.
+        account: BareJid,
+        /// What the fresh uplink is bound under: a name nobody else asks for.
+        resource: String,
+    },
+    /// Its uplink was cut. The server is asked to resume that on the fresh one.
+    Cut {
+        /// The server's id of the stream.
+        previd: SmId,
+        /// What was handled of the server's stanzas.
+        h: Count,
+        /// What was handled of the client's, which the client is told if the server has forgotten
+        /// the stream.
+        client_h: Option<Count>,
+    },
+}
+
+/// Who binds the fresh uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindDecision {
+    /// The client: its request passes as it is.
+    Pass,
+    /// The proxy, as the client seems to ask for a resource whose uplink the proxy holds.
+    Proxy {
+        /// What the fresh uplink is bound under.
+        resource: String,
+        /// Whose uplink is held: the client gets it if the server says that it is this account.
+        account: BareJid,
+    },
 }
 
 /// Why there is no uplink. The text is for the log; the client gets `remote-connection-failed`
@@ -108,6 +157,34 @@ pub enum Output {
     RestartClient,
     /// A new stream follows on the server's connection: restart its framer.
     RestartServer,
+    /// The client asks to resume a session (XEP-0198 5). Nothing else is taken from it before
+    /// [`Input::SessionFound`].
+    FindSession {
+        /// The id it names.
+        previd: SmId,
+        /// What it has handled of that session.
+        h: Count,
+    },
+    /// The server does not resume the stream of [`Found::Cut`]: that session is over. The client
+    /// goes on without.
+    SessionGone {
+        /// What the server has handled of the stream, where it still knows.
+        server_h: Option<Count>,
+    },
+    /// The client goes on with the session that was found; it has not been told yet. No more
+    /// inputs are taken.
+    Resumed(Resumed),
+    /// The client asks to bind. Nothing else is taken from it before [`Input::BindDecision`].
+    BindRequested {
+        /// The resource it asks for, as it is written.
+        resource: Option<String>,
+        /// Who it said it is during SASL. The server may have made of that what it likes: a hint,
+        /// not an identity.
+        username_hint: Option<String>,
+    },
+    /// The client is to get the held uplink; its request to bind has not been answered yet. No
+    /// more inputs are taken.
+    Attach(Attach),
     /// The session is bound; from here on the steady state. Comes after the bind result was put
     /// out to the client. No more inputs are taken.
     Bound(Bound),
@@ -118,24 +195,72 @@ pub enum Output {
     },
 }
 
+/// A login that succeeded: what is known of the client and of both fresh streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    /// Index of the domain in the settings.
+    pub domain: usize,
+    /// SASL mechanism that succeeded.
+    pub mechanism: String,
+    /// What the client has logged in with, if that serves more than once and could be seen.
+    pub credentials: Option<Credentials>,
+    /// The user name in the exchange; no more than a hint.
+    pub username_hint: Option<String>,
+    /// `xml:lang` of the client's stream header after login: the default language of its stanzas
+    /// (RFC 6120 4.7.4).
+    pub client_lang: Option<String>,
+    /// How the client's stream, and with it the fresh uplink, declares `jabber:client`. Unless it
+    /// is [`ContentNamespace::Default`], a stanza that the proxy itself writes to the uplink has
+    /// to declare it. (Towards the client it is always the default namespace.)
+    ///
+    /// Only the fresh uplink's header declares what the client's does: frames for an older one
+    /// have to be [portable](mucplex_xml::Frame::portable).
+    pub content: ContentNamespace,
+    /// Whether the server offers client state indication (XEP-0352), as the proxy always does.
+    pub server_csi: bool,
+    /// Whether the server offers stream management (XEP-0198), as the proxy always does.
+    pub server_sm: bool,
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// Its full JID.
     pub jid: FullJid,
-    /// Index of its domain in the settings.
-    pub domain: usize,
-    /// SASL mechanism that succeeded.
-    pub mechanism: String,
-    /// `xml:lang` of the client's stream header after login: the default language of its stanzas
-    /// (RFC 6120 4.7.4).
-    pub client_lang: Option<String>,
-    /// How the client's stream, and with it the uplink, declares `jabber:client`. Unless it is
-    /// [`ContentNamespace::Default`], a stanza that the proxy itself writes to the uplink has to
-    /// declare it. (Towards the client it is always the default namespace.)
-    pub content: ContentNamespace,
-    /// Whether the server offers client state indication (XEP-0352), as the proxy always does.
-    pub server_csi: bool,
+    /// How it came to be.
+    pub login: Authenticated,
+}
+
+/// A client that goes on with a session it had. The shell answers `<resumed/>` to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// How the client came back.
+    pub login: Authenticated,
+    /// What the server has handled of the session's stream, if that goes on on the fresh uplink
+    /// ([`Found::Cut`]).
+    pub server_h: Option<Count>,
+    /// The fresh uplink, if the session goes on on its own ([`Found::Held`]).
+    pub spare: Option<Spare>,
+}
+
+/// A client that gets an uplink the proxy holds. The shell answers its request to bind
+/// ([`bind::result`](crate::bind::result)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// How the client came to be here.
+    pub login: Authenticated,
+    /// `id` of its request.
+    pub request_id: Option<String>,
+    /// The fresh uplink.
+    pub spare: Spare,
+}
+
+/// An uplink that no client needs, bound, and of the right account. Whether it has stream
+/// management to offer, and how it declares `jabber:client`, is said by the login it comes with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spare {
+    /// What the server bound it as.
+    pub jid: FullJid,
 }
 
 /// An event without its content.
@@ -174,6 +299,8 @@ impl fmt::Debug for Input {
             Self::UplinkFailed(failure) => f.debug_tuple("UplinkFailed").field(failure).finish(),
             Self::UplinkSecured => f.write_str("UplinkSecured"),
             Self::ServerClosed => f.write_str("ServerClosed"),
+            Self::SessionFound(found) => f.debug_tuple("SessionFound").field(found).finish(),
+            Self::BindDecision(decision) => f.debug_tuple("BindDecision").field(decision).finish(),
             Self::Abort(condition, text) => {
                 f.debug_tuple("Abort").field(condition).field(text).finish()
             }
@@ -194,6 +321,17 @@ impl fmt::Debug for Output {
             Self::SecureUplink => f.write_str("SecureUplink"),
             Self::RestartClient => f.write_str("RestartClient"),
             Self::RestartServer => f.write_str("RestartServer"),
+            Self::FindSession { h, .. } => f.debug_struct("FindSession").field("h", h).finish(),
+            Self::SessionGone { server_h } => f
+                .debug_struct("SessionGone")
+                .field("server_h", server_h)
+                .finish(),
+            Self::Resumed(resumed) => f.debug_tuple("Resumed").field(resumed).finish(),
+            Self::BindRequested { resource, .. } => f
+                .debug_struct("BindRequested")
+                .field("resource", resource)
+                .finish(),
+            Self::Attach(attach) => f.debug_tuple("Attach").field(attach).finish(),
             Self::Bound(bound) => f.debug_tuple("Bound").field(bound).finish(),
             Self::Close { reason } => f.debug_struct("Close").field("reason", reason).finish(),
         }

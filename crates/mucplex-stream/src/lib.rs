@@ -64,6 +64,7 @@
 
 pub mod bind;
 pub mod client_role;
+pub mod credentials;
 pub mod error;
 pub mod features;
 pub mod header;
@@ -77,7 +78,9 @@ pub mod server_role;
 pub mod sm;
 mod streams;
 
+pub use credentials::Credentials;
 pub use header::{ContentNamespace, HeaderFields, StreamRequest, opening, stream_end};
 pub use login::{
-    Bound, DialFailure, DomainSettings, Input, ListenerTls, Login, Output, UpstreamTls,
+    Attach, Authenticated, BindDecision, Bound, DialFailure, DomainSettings, Found, Input,
+    ListenerTls, Login, Output, Resumed, Spare, UpstreamTls,
 };

@@ -4,26 +4,30 @@
 //! Greeting --header--> Dialing --UplinkOpen--> Opening --features--> Authenticating
 //!                                                                          | <success/>
 //!                     Binding <--features-- Opening <--header-- Restarting-+
-//!                        | bind result
-//!                        +--> Output::Bound
+//!                        | bind result           | the client resumes, or binds what is held
+//!                        +--> Output::Bound      +--> Output::Resumed, Output::Attach
 //! ```
+//! What is possible from Binding on is told in [`session`].
+//!
 //! From each of them an error leads to `Output::Close`; from Authenticating and Binding the
 //! client's end tag leads to Ending, which waits for the server's.
 
 mod relay;
+mod session;
 
 use std::sync::Arc;
 
 use mucplex_xml::{Event, Kind, StreamHeader};
 
 pub use crate::interface::{
-    Bound, DialFailure, DomainSettings, Input, ListenerTls, Output, UpstreamTls,
+    Attach, Authenticated, BindDecision, Bound, DialFailure, DomainSettings, Found, Input,
+    ListenerTls, Output, Resumed, Spare, UpstreamTls,
 };
 use crate::{
-    bind::Bind,
     client_role::{self, ClientRole, UplinkFault},
+    credentials::Learnt,
     error::{Farewell, LoginError},
-    header::{ContentNamespace, StreamRequest},
+    header::StreamRequest,
     refusal::starttls_failure,
     sasl_relay::Exchange,
     server_role::{
@@ -32,6 +36,7 @@ use crate::{
     },
     streams::Streams,
 };
+use session::Negotiation;
 
 /// Requests of one client that the proxy refuses before it ends the stream. RFC 6120 6.4.5 asks
 /// for two to five attempts.
@@ -46,8 +51,9 @@ const MAX_REFUSALS: u8 = 5;
 /// [`wants_client`](Self::wants_client), and [`wants_server`](Self::wants_server) for the other
 /// side. While the answer is no, it takes no event from that framer. It may go on reading the
 /// socket into the framer's buffer up to a bound of its own, so as to see EOF. The answers
-/// change only by `handle`. When the login is over ([`Output::Bound`], [`Output::Close`]) both
-/// are no, and what is in the framers belongs to the steady state.
+/// change only by `handle`. When the login is over ([`Output::Bound`], [`Output::Resumed`],
+/// [`Output::Attach`], [`Output::Close`]) both are no, and what is in the framers belongs to the
+/// steady state.
 #[derive(Debug)]
 pub struct Login {
     domains: Arc<[DomainSettings]>,
@@ -61,15 +67,6 @@ pub struct Login {
 struct Subject {
     domain: usize,
     name: String,
-}
-
-/// A login that succeeded.
-#[derive(Debug)]
-struct Authenticated {
-    mechanism: String,
-    client_lang: Option<String>,
-    content: ContentNamespace,
-    server_csi: bool,
 }
 
 #[derive(Debug)]
@@ -88,14 +85,18 @@ enum Phase {
     Authenticating {
         subject: Subject,
         exchange: Exchange,
+        learnt: Option<Learnt>,
     },
     /// The client's header after login is awaited.
-    Restarting { subject: Subject, mechanism: String },
-    /// The client may bind.
+    Restarting {
+        subject: Subject,
+        login: Authenticated,
+    },
+    /// The client may bind, or resume.
     Binding {
         subject: Subject,
         login: Authenticated,
-        bind: Bind,
+        negotiation: Negotiation,
     },
     /// The client has ended its stream; the server's end is awaited.
     Ending,
@@ -118,14 +119,14 @@ impl Login {
 
     /// Whether the next event of the client's framer is to be given now. No while TLS is set up,
     /// the uplink is dialed and opened, and the server owes an answer to SASL or to a bind
-    /// request. An event other than whitespace that is given regardless ends the login with
+    /// request, or the shell one of its own. An event other than whitespace that is given regardless ends the login with
     /// `policy-violation`.
     #[must_use]
     pub const fn wants_client(&self) -> bool {
         match &self.phase {
             Phase::Greeting(role) => role.wants_client(),
             Phase::Authenticating { exchange, .. } => !exchange.awaits_server(),
-            Phase::Binding { bind, .. } => !bind.awaits_server(),
+            Phase::Binding { negotiation, .. } => negotiation.wants_client(),
             Phase::Restarting { .. } => true,
             Phase::Dialing(_) | Phase::Opening { .. } | Phase::Ending | Phase::Done => false,
         }
@@ -145,7 +146,8 @@ impl Login {
         }
     }
 
-    /// Takes one input. After [`Output::Bound`] or [`Output::Close`] inputs are ignored.
+    /// Takes one input. After [`Output::Bound`], [`Output::Resumed`], [`Output::Attach`] or
+    /// [`Output::Close`] inputs are ignored.
     pub fn handle(&mut self, input: Input) {
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Done => {}
@@ -178,6 +180,8 @@ impl Login {
                 Phase::Ending => Err(ClientFault::Ended.into()),
                 _ => Err(LoginError::ServerGone),
             },
+            Input::SessionFound(found) => self.session_found(phase, found),
+            Input::BindDecision(decision) => Ok(self.bind_decided(phase, decision)),
             Input::UplinkFailed(DialFailure(reason)) => Err(LoginError::Dial(reason)),
             Input::Abort(condition, text) => Err(LoginError::Aborted(condition, text)),
         }
@@ -204,33 +208,42 @@ impl Login {
             // SASL: whitespace does not pass.
             (phase, Event::Whitespace(_)) => Ok(phase),
             (Phase::Greeting(role), event) => self.greet(role, event, buffered),
-            (Phase::Authenticating { subject, exchange }, Event::Frame(frame))
-                if !exchange.awaits_server() =>
-            {
-                let exchange = self.relay_before_login(exchange, frame)?;
-                Ok(Phase::Authenticating { subject, exchange })
+            (
+                Phase::Authenticating {
+                    subject,
+                    exchange,
+                    mut learnt,
+                },
+                Event::Frame(frame),
+            ) if !exchange.awaits_server() => {
+                let exchange = self.relay_before_login(exchange, &mut learnt, frame)?;
+                Ok(Phase::Authenticating {
+                    subject,
+                    exchange,
+                    learnt,
+                })
             }
             (
                 Phase::Binding {
                     subject,
                     login,
-                    bind,
+                    negotiation,
                 },
                 Event::Frame(frame),
-            ) if !bind.awaits_server() => {
-                let bind = self.relay_before_session(bind, frame)?;
+            ) if negotiation.wants_client() => {
+                let negotiation = self.client_negotiates(&login, negotiation, frame)?;
                 Ok(Phase::Binding {
                     subject,
                     login,
-                    bind,
+                    negotiation,
                 })
             }
             (Phase::Authenticating { .. } | Phase::Binding { .. }, Event::End) => {
                 self.streams.end_server(Farewell::End);
                 Ok(Phase::Ending)
             }
-            (Phase::Restarting { subject, mechanism }, Event::Header(header)) => {
-                self.reopen(&subject, mechanism, header)
+            (Phase::Restarting { subject, login }, Event::Header(header)) => {
+                self.reopen(&subject, login, header)
             }
             (
                 Phase::Authenticating { .. }
@@ -293,19 +306,15 @@ impl Login {
     fn reopen(
         &mut self,
         subject: &Subject,
-        mechanism: String,
+        mut login: Authenticated,
         header: &StreamHeader,
     ) -> Result<Phase, LoginError> {
         self.streams.client_asked(header, &self.domains);
         let accepted = AwaitSecuredHeader::again(subject.domain).header(header, &self.domains)?;
         let subject = Subject::of(accepted.domain, &accepted.request);
-        let login = Authenticated {
-            mechanism,
-            client_lang: accepted.request.lang.clone(),
-            content: accepted.request.content,
-            // Known when the features come.
-            server_csi: false,
-        };
+        login.domain = accepted.domain;
+        login.client_lang.clone_from(&accepted.request.lang);
+        login.content = accepted.request.content;
         let (uplink, header) = ClientRole::begin_again(accepted.request);
         self.streams.open_server(header);
         Ok(Phase::Opening {
@@ -378,17 +387,22 @@ impl Login {
                 },
                 event,
             ) => self.opening(subject, uplink.event(event, buffered)?, login, event),
-            (Phase::Authenticating { subject, exchange }, Event::Frame(frame)) => {
-                self.answer_before_login(subject, exchange, frame)
-            }
+            (
+                Phase::Authenticating {
+                    subject,
+                    exchange,
+                    learnt,
+                },
+                Event::Frame(frame),
+            ) => self.answer_before_login(subject, exchange, learnt, frame),
             (
                 Phase::Binding {
                     subject,
                     login,
-                    bind,
+                    negotiation,
                 },
                 Event::Frame(frame),
-            ) => self.answer_before_session(subject, login, bind, frame),
+            ) => self.server_negotiates(subject, login, negotiation, frame),
             (Phase::Ending, Event::Frame(frame)) => {
                 self.relay_to_client(frame);
                 Ok(Phase::Ending)
@@ -438,13 +452,14 @@ impl Login {
                     Some(login) => Phase::Binding {
                         subject,
                         login: self.offer_session(login, event),
-                        bind: Bind::Idle,
+                        negotiation: Negotiation::default(),
                     },
                     None => {
                         self.offer_login(event);
                         Phase::Authenticating {
                             subject,
                             exchange: Exchange::Idle,
+                            learnt: None,
                         }
                     }
                 });

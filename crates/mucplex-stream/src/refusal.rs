@@ -7,6 +7,7 @@ use mucplex_xml::{Frame, Kind, escape::escape_attribute};
 use crate::{
     bind, ns,
     sasl_relay::{SaslElement, asks_channel_binding},
+    sm::Nonza,
 };
 
 /// A request that does not reach the server, answered in the words of its own protocol.
@@ -22,6 +23,8 @@ pub enum Refusal {
     Sasl2,
     /// Stream management before there is a session: `unexpected-request` (XEP-0198 3).
     StreamManagement,
+    /// A `<resume/>` that cannot be read: `bad-request` (XEP-0198 6).
+    BadResume,
     /// Compression: `setup-failed` (XEP-0138 3).
     Compression,
     /// Non-SASL authentication (XEP-0078), which would bind unseen: `service-unavailable`.
@@ -44,6 +47,7 @@ impl Refusal {
                 escape_attribute(frame.ns()),
                 ns::STANZAS
             )),
+            Self::BadResume => Nonza::failed("bad-request").to_bytes(),
             Self::Compression => Bytes::from(format!(
                 "<failure xmlns='{}'><setup-failed/></failure>",
                 ns::COMPRESS
@@ -99,6 +103,8 @@ pub enum ClientFrame {
     Sasl(SaslElement),
     /// A request to bind.
     Bind,
+    /// A request to resume a session.
+    Resume,
     /// `<stream:error/>`.
     StreamError,
     /// Not for the server, whatever the state is.
@@ -145,6 +151,7 @@ impl ClientFrame {
             (ns::COMPRESS, None) if frame.name() == "compress" => {
                 Self::Refuse(Refusal::Compression)
             }
+            (ns::STREAM_MANAGEMENT, None) if frame.name() == "resume" => Self::Resume,
             (other, None) if other.starts_with(ns::SASL2_ANY) => Self::Refuse(Refusal::Sasl2),
             (other, None) if other.starts_with(ns::STREAM_MANAGEMENT_ANY) => {
                 Self::Refuse(Refusal::StreamManagement)

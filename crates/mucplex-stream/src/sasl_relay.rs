@@ -1,7 +1,6 @@
 //! A SASL exchange between client and server, seen from between them (RFC 6120 6.4).
 //!
-//! What the elements hold is never looked at, kept or shown: only whose turn it is, and the
-//! mechanism.
+//! What the elements hold is not looked at here: only whose turn it is, and the mechanism.
 
 use mucplex_xml::Frame;
 

@@ -78,6 +78,12 @@ impl Streams {
         self.asker = from.map(|from| BareJid::to_string(&from.to_bare()));
     }
 
+    /// The id of a request of ours on the uplink: no other request there has it, unless its client
+    /// wants to harm itself.
+    pub(crate) fn request_id(&self) -> String {
+        format!("{}-bind", self.stream_id)
+    }
+
     /// The header of our own, unless one was sent on this stream.
     pub(crate) fn own_header(&mut self) {
         match self.client {

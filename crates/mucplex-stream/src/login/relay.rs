@@ -1,14 +1,15 @@
-//! What passes between client and server from the first features to the bound session.
+//! What passes between client and server from the first features to the last.
 
 use mucplex_xml::{Event, Frame, Kind};
 
-use super::{Authenticated, Bound, Login, MAX_REFUSALS, Output, Phase, Subject};
+use super::{Authenticated, Login, MAX_REFUSALS, Phase, Subject};
 use crate::{
-    bind::{Answer, Bind},
+    ContentNamespace,
+    credentials::Learnt,
     error::LoginError,
     features,
     refusal::{ClientFrame, Refusal, starttls_failure},
-    sasl_relay::{Exchange, SaslElement, Unasked, Verdict},
+    sasl_relay::{self, Exchange, SaslElement, Verdict},
     server_role::{ClientFault, stream_error_name},
 };
 
@@ -17,10 +18,12 @@ impl Login {
     pub(super) fn relay_before_login(
         &mut self,
         exchange: Exchange,
+        learnt: &mut Option<Learnt>,
         frame: &Frame,
     ) -> Result<Exchange, LoginError> {
         match ClientFrame::of(frame) {
             ClientFrame::Sasl(element) => {
+                learn(learnt, element, frame);
                 self.streams.send_server(frame.bytes().clone());
                 Ok(exchange.client(element, frame))
             }
@@ -32,6 +35,10 @@ impl Login {
                 self.refuse(Refusal::BindBeforeLogin, frame)?;
                 Ok(exchange)
             }
+            ClientFrame::Resume => {
+                self.refuse(Refusal::StreamManagement, frame)?;
+                Ok(exchange)
+            }
             ClientFrame::Refuse(refusal) => {
                 self.refuse(refusal, frame)?;
                 Ok(exchange)
@@ -43,44 +50,21 @@ impl Login {
         }
     }
 
-    pub(super) fn relay_before_session(
-        &mut self,
-        bind: Bind,
-        frame: &Frame,
-    ) -> Result<Bind, LoginError> {
-        match ClientFrame::of(frame) {
-            ClientFrame::Bind => {
-                self.streams.send_server(frame.bytes().clone());
-                Ok(Bind::requested(frame))
-            }
-            ClientFrame::Plain => {
-                self.streams.send_server(frame.bytes().clone());
-                Ok(bind)
-            }
-            ClientFrame::Sasl(_) | ClientFrame::Refuse(Refusal::ChannelBinding) => {
-                Err(ClientFault::Reauthentication.into())
-            }
-            ClientFrame::Refuse(refusal) => {
-                self.refuse(refusal, frame)?;
-                Ok(bind)
-            }
-            ClientFrame::StartTls => Err(self.starttls_again()),
-            ClientFrame::StreamError => {
-                Err(ClientFault::StreamError(stream_error_name(frame)).into())
-            }
-        }
-    }
-
     pub(super) fn refuse(&mut self, refusal: Refusal, frame: &Frame) -> Result<(), LoginError> {
-        self.refusals = self.refusals.saturating_add(1);
-        if self.refusals > MAX_REFUSALS {
-            return Err(ClientFault::TooManyRefusals.into());
-        }
+        self.count_refusal()?;
         self.streams.send_client(refusal.answer(frame));
         Ok(())
     }
 
-    fn starttls_again(&mut self) -> LoginError {
+    pub(super) fn count_refusal(&mut self) -> Result<(), LoginError> {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > MAX_REFUSALS {
+            return Err(ClientFault::TooManyRefusals.into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn starttls_again(&mut self) -> LoginError {
         self.streams.send_client(starttls_failure());
         ClientFault::AlreadySecured.into()
     }
@@ -92,64 +76,28 @@ impl Login {
         &mut self,
         subject: Subject,
         exchange: Exchange,
+        learnt: Option<Learnt>,
         frame: &Frame,
     ) -> Result<Phase, LoginError> {
-        let Some(element) = SaslElement::of(frame) else {
-            self.relay_to_client(frame);
-            return Ok(Phase::Authenticating { subject, exchange });
+        let verdict = match SaslElement::of(frame) {
+            Some(element) => exchange.server(element)?,
+            None => Verdict::Pending(exchange),
         };
-        match exchange.server(element)? {
+        match verdict {
             Verdict::Pending(exchange) => {
                 self.relay_to_client(frame);
-                Ok(Phase::Authenticating { subject, exchange })
+                Ok(Phase::Authenticating {
+                    subject,
+                    exchange,
+                    learnt,
+                })
             }
             Verdict::Authenticated { mechanism } => {
                 self.streams.restart_server();
                 self.relay_to_client(frame);
                 self.streams.restart_client();
-                Ok(Phase::Restarting { subject, mechanism })
-            }
-        }
-    }
-
-    pub(super) fn answer_before_session(
-        &mut self,
-        subject: Subject,
-        login: Authenticated,
-        bind: Bind,
-        frame: &Frame,
-    ) -> Result<Phase, LoginError> {
-        if SaslElement::of(frame).is_some() {
-            return Err(Unasked.into());
-        }
-        match bind.server(frame, &subject.name)? {
-            Answer::Unbound(bind) => {
-                self.relay_to_client(frame);
-                Ok(Phase::Binding {
-                    subject,
-                    login,
-                    bind,
-                })
-            }
-            Answer::Bound(jid) => {
-                self.relay_to_client(frame);
-                let Authenticated {
-                    mechanism,
-                    client_lang,
-                    content,
-                    server_csi,
-                } = login;
-                let domain = subject.domain;
-                let bound = Bound {
-                    jid,
-                    domain,
-                    mechanism,
-                    client_lang,
-                    content,
-                    server_csi,
-                };
-                self.streams.push(Output::Bound(bound));
-                Ok(Phase::Done)
+                let login = authenticated(subject.domain, mechanism, learnt);
+                Ok(Phase::Restarting { subject, login })
             }
         }
     }
@@ -169,6 +117,7 @@ impl Login {
     ) -> Authenticated {
         if let Event::Frame(features) = event {
             login.server_csi = features::offers_csi(features);
+            login.server_sm = features::offers_sm(features);
             let bytes = features::for_client_after_login(features);
             self.streams.send_client(bytes);
         }
@@ -195,5 +144,35 @@ impl Login {
             self.streams.send_client(error.portable().bytes().clone());
         }
         LoginError::ServerStreamError(stream_error_name(error))
+    }
+}
+
+/// Looks at the client's part of an exchange, for what the login can tell of it at its end.
+fn learn(learnt: &mut Option<Learnt>, element: SaslElement, frame: &Frame) {
+    match element {
+        SaslElement::Auth => *learnt = Some(Learnt::begin(sasl_relay::mechanism(frame), frame)),
+        SaslElement::Response => {
+            if let Some(learnt) = learnt {
+                learnt.message(frame);
+            }
+        }
+        SaslElement::Abort => *learnt = None,
+        SaslElement::Challenge | SaslElement::Success | SaslElement::Failure => {}
+    }
+}
+
+/// What is known at the end of SASL; the rest is told by the header and the features that follow.
+fn authenticated(domain: usize, mechanism: String, learnt: Option<Learnt>) -> Authenticated {
+    let learnt = learnt.filter(|learnt| learnt.mechanism == mechanism);
+    let (credentials, username_hint) = learnt.map_or((None, None), Learnt::into_parts);
+    Authenticated {
+        domain,
+        mechanism,
+        credentials,
+        username_hint,
+        client_lang: None,
+        content: ContentNamespace::Default,
+        server_csi: false,
+        server_sm: false,
     }
 }

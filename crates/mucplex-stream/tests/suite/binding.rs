@@ -1,18 +1,16 @@
 //! From the features after login to the session.
 
 use jid::FullJid;
-use mucplex_stream::{Bound, ContentNamespace, Input, ListenerTls, UpstreamTls, bind};
+use mucplex_stream::{
+    Authenticated, Bound, ContentNamespace, Input, ListenerTls, UpstreamTls, bind,
+};
 
 use crate::rig::*;
 
 fn bound() -> Bound {
     Bound {
         jid: FullJid::new("juliet@example.org/balcony").unwrap(),
-        domain: 0,
-        mechanism: "PLAIN".into(),
-        client_lang: None,
-        content: ContentNamespace::Default,
-        server_csi: false,
+        login: authenticated(),
     }
 }
 
@@ -32,20 +30,24 @@ fn the_result_passes_and_then_the_session_begins() {
 }
 
 #[test]
-fn b65_the_session_knows_whether_the_server_has_client_state() {
+fn b65_the_session_knows_what_the_server_offers() {
     let mut rig = Rig::at_sasl();
     rig.client(AUTH);
     rig.server(SUCCESS);
     rig.client(CLIENT_HEADER);
     rig.server(SERVER_HEADER);
-    rig.server(SESSION_FEATURES);
+    rig.server(
+        "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>\
+         <csi xmlns='urn:xmpp:csi:0'/><sm xmlns='urn:xmpp:sm:3'/></stream:features>",
+    );
     rig.client(BIND);
     rig.server(BIND_RESULT);
-    let server_csi = true;
-    let bound = Bound {
-        server_csi,
-        ..bound()
+    let login = Authenticated {
+        server_csi: true,
+        server_sm: true,
+        ..authenticated()
     };
+    let bound = Bound { login, ..bound() };
     assert_eq!(rig.take().last(), Some(&Line::Bound(bound)));
 }
 
@@ -164,11 +166,12 @@ fn language_and_content_namespace_are_handed_over() {
     rig.expect(&[to_server(bind)]);
     assert!(!rig.login.wants_client());
     rig.server(BIND_RESULT);
-    let expected = Bound {
+    let login = Authenticated {
         client_lang: Some("de".into()),
         content: ContentNamespace::Prefixed,
-        ..bound()
+        ..authenticated()
     };
+    let expected = Bound { login, ..bound() };
     rig.expect(&[to_client(BIND_RESULT), Line::Bound(expected)]);
 }
 
@@ -185,11 +188,11 @@ fn over_starttls_on_both_sides() {
 fn a_request_of_our_own() {
     assert_eq!(
         bind::request("1", Some("a<b")),
-        "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+        "<iq xmlns='jabber:client' type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
          <resource>a&lt;b</resource></bind></iq>"
     );
     assert_eq!(
         bind::request("1", None),
-        "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'></bind></iq>"
+        "<iq xmlns='jabber:client' type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'></bind></iq>"
     );
 }

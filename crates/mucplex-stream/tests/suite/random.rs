@@ -210,8 +210,15 @@ fn feed(login: &mut Login, input: Input, framers: &mut [Framer; 2], ends: &mut u
         match output {
             Output::SecureClient { .. } | Output::RestartClient => framers[0].restart(),
             Output::SecureUplink | Output::RestartServer => framers[1].restart(),
-            Output::Bound(_) | Output::Close { .. } => *ends += 1,
-            Output::ToClient(_) | Output::ToServer(_) | Output::Dial { .. } => {}
+            Output::Bound(_) | Output::Resumed(_) | Output::Attach(_) | Output::Close { .. } => {
+                *ends += 1;
+            }
+            Output::ToClient(_)
+            | Output::ToServer(_)
+            | Output::Dial { .. }
+            | Output::FindSession { .. }
+            | Output::SessionGone { .. }
+            | Output::BindRequested { .. } => {}
         }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mucplex_stream::{
-    Bound, DialFailure, DomainSettings, Input, ListenerTls, Login, Output, UpstreamTls,
+    Attach, Authenticated, BindDecision, Bound, ContentNamespace, Credentials, DialFailure,
+    DomainSettings, Input, ListenerTls, Login, Output, Resumed, UpstreamTls, sm::Count,
 };
 use mucplex_xml::{Event, Framer, Limits};
 
@@ -55,8 +56,31 @@ pub(crate) enum Line {
     SecureUplink,
     RestartClient,
     RestartServer,
+    FindSession(String, Count),
+    SessionGone(Option<Count>),
+    Resumed(Resumed),
+    BindRequested(Option<String>, Option<String>),
+    Attach(Attach),
     Bound(Bound),
     Close(String),
+}
+
+/// What [`AUTH`] and [`BIND_FEATURES`] make known.
+pub(crate) fn authenticated() -> Authenticated {
+    Authenticated {
+        domain: 0,
+        mechanism: "PLAIN".into(),
+        credentials: Some(Credentials::Password {
+            username: "juliet".into(),
+            authzid: None,
+            password: "r0m30myr0m30".to_owned().into(),
+        }),
+        username_hint: Some("juliet".into()),
+        client_lang: None,
+        content: ContentNamespace::Default,
+        server_csi: false,
+        server_sm: false,
+    }
 }
 
 pub(crate) fn to_client(xml: impl Into<String>) -> Line {
@@ -87,6 +111,8 @@ pub(crate) struct Rig {
     server_sees: Framer,
     lines: Vec<Line>,
     over: bool,
+    /// Whether the test answers [`Output::BindRequested`]; else requests pass, and are no line.
+    pub(crate) decides: bool,
 }
 
 pub(crate) fn domains(upstream_tls: UpstreamTls) -> Arc<[DomainSettings]> {
@@ -108,6 +134,7 @@ impl Rig {
             server_sees: framer(),
             lines: Vec::new(),
             over: false,
+            decides: false,
         }
     }
 
@@ -160,6 +187,11 @@ impl Rig {
         self.input(Input::UplinkFailed(DialFailure(
             "connection refused".into(),
         )));
+    }
+
+    /// Bytes of the server that no event has taken.
+    pub(crate) fn server_waits(&self) -> usize {
+        self.server.buffered()
     }
 
     /// Bytes of the client that no event has taken.
@@ -240,38 +272,8 @@ impl Rig {
     fn drain(&mut self) {
         while let Some(output) = self.login.poll_output() {
             assert!(!self.over, "an output after the end: {output:?}");
-            let line = match output {
-                Output::ToClient(bytes) => Line::Client(seen(&mut self.client_sees, &bytes)),
-                Output::ToServer(bytes) => Line::Server(seen(&mut self.server_sees, &bytes)),
-                Output::SecureClient { domain } => {
-                    self.client.restart();
-                    self.client_sees.restart();
-                    Line::SecureClient(domain)
-                }
-                Output::SecureUplink => {
-                    self.server.restart();
-                    self.server_sees.restart();
-                    Line::SecureUplink
-                }
-                Output::Dial { domain } => Line::Dial(domain),
-                Output::RestartClient => {
-                    self.client.restart();
-                    self.client_sees.restart();
-                    Line::RestartClient
-                }
-                Output::RestartServer => {
-                    self.server.restart();
-                    self.server_sees.restart();
-                    Line::RestartServer
-                }
-                Output::Bound(bound) => {
-                    self.over = true;
-                    Line::Bound(bound)
-                }
-                Output::Close { reason } => {
-                    self.over = true;
-                    Line::Close(reason)
-                }
+            let Some(line) = self.line(output) else {
+                continue;
             };
             match (self.lines.last_mut(), line) {
                 (Some(Line::Client(before)), Line::Client(xml))
@@ -279,6 +281,53 @@ impl Rig {
                 (_, line) => self.lines.push(line),
             }
         }
+    }
+
+    /// Carries out an output.
+    fn line(&mut self, output: Output) -> Option<Line> {
+        self.over = matches!(
+            output,
+            Output::Bound(_) | Output::Resumed(_) | Output::Attach(_) | Output::Close { .. }
+        );
+        Some(match output {
+            Output::ToClient(bytes) => Line::Client(seen(&mut self.client_sees, &bytes)),
+            Output::ToServer(bytes) => Line::Server(seen(&mut self.server_sees, &bytes)),
+            Output::SecureClient { domain } => {
+                self.client.restart();
+                self.client_sees.restart();
+                Line::SecureClient(domain)
+            }
+            Output::SecureUplink => {
+                self.server.restart();
+                self.server_sees.restart();
+                Line::SecureUplink
+            }
+            Output::Dial { domain } => Line::Dial(domain),
+            Output::RestartClient => {
+                self.client.restart();
+                self.client_sees.restart();
+                Line::RestartClient
+            }
+            Output::RestartServer => {
+                self.server.restart();
+                self.server_sees.restart();
+                Line::RestartServer
+            }
+            Output::FindSession { previd, h } => Line::FindSession(previd.as_str().into(), h),
+            Output::SessionGone { server_h } => Line::SessionGone(server_h),
+            Output::BindRequested { .. } if !self.decides => {
+                self.login.handle(Input::BindDecision(BindDecision::Pass));
+                return None;
+            }
+            Output::BindRequested {
+                resource,
+                username_hint,
+            } => Line::BindRequested(resource, username_hint),
+            Output::Resumed(resumed) => Line::Resumed(resumed),
+            Output::Attach(attach) => Line::Attach(attach),
+            Output::Bound(bound) => Line::Bound(bound),
+            Output::Close { reason } => Line::Close(reason),
+        })
     }
 
     pub(crate) fn is_over(&self) -> bool {

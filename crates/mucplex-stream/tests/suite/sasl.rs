@@ -33,7 +33,7 @@ fn transcript(auth: &str, exchange: &[(&str, &str)], success: &str, mechanism: &
     let Some(Line::Bound(bound)) = lines.last() else {
         panic!("not bound: {lines:?}")
     };
-    assert_eq!(bound.mechanism, mechanism);
+    assert_eq!(bound.login.mechanism, mechanism);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_wrong_password_and_then_the_right_one() {
     let Some(Line::Bound(bound)) = lines.last() else {
         panic!("not bound: {lines:?}")
     };
-    assert_eq!(bound.mechanism, "LOGIN", "the one that succeeded");
+    assert_eq!(bound.login.mechanism, "LOGIN", "the one that succeeded");
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::{
 
 use mucplex_muc::SessionId;
 use mucplex_net::{Connection, Transport};
-use mucplex_stream::{Bound, DialFailure, Input, ListenerTls, Login, Output, UpstreamTls};
+use mucplex_stream::{
+    BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, UpstreamTls,
+};
 use mucplex_xml::StreamErrorCondition;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -123,6 +125,15 @@ impl<'a> LoginTask<'a> {
                     uplink.framer_mut().restart();
                 }
             }
+            // No session is kept for its client yet, and no uplink for another.
+            Output::FindSession { .. } => {
+                let unknown = Found::Unknown { h: None };
+                self.login.handle(Input::SessionFound(unknown));
+            }
+            Output::BindRequested { .. } => {
+                self.login.handle(Input::BindDecision(BindDecision::Pass));
+            }
+            Output::SessionGone { .. } | Output::Resumed(_) | Output::Attach(_) => {}
             Output::Bound(bound) => return ControlFlow::Break(self.bound(bound)),
             Output::Close { reason } => {
                 // Connections that only knock (probes, scanners) are no news.
@@ -142,7 +153,7 @@ impl<'a> LoginTask<'a> {
         let uplink = self.uplink.take()?;
         info!(
             jid = %bound.jid,
-            mechanism = bound.mechanism,
+            mechanism = bound.login.mechanism,
             client_tls = client.is_secured(),
             uplink_tls = uplink.is_secured(),
             "session bound"

@@ -148,7 +148,7 @@ impl Steady {
         } = logged_in;
         let account_jid = AccountJid(bound.jid.to_bare());
         let route_settings = RouteSettings {
-            server_csi: bound.server_csi,
+            server_csi: bound.login.server_csi,
             passthrough: shared.passthrough.clone(),
         };
         Self {
@@ -168,10 +168,10 @@ impl Steady {
             uplink_has_more: true,
             undelivered: 0,
             mailbox,
-            content: bound.content,
+            content: bound.login.content,
             has_siblings: false,
             jid: bound.jid,
-            client_lang: bound.client_lang,
+            client_lang: bound.login.client_lang,
             deadline: None,
             turn: 0,
             shared,
