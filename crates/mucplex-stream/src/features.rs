@@ -58,11 +58,16 @@ pub fn for_client(features: &Frame) -> Bytes {
 }
 
 /// The same for the features after login, where the proxy adds what it does itself whatever the
-/// server does: client state indication (XEP-0352 3).
+/// server does: client state indication (XEP-0352 3) and stream management (XEP-0198 2), which
+/// takes the place of the server's own.
 #[must_use]
 pub fn for_client_after_login(features: &Frame) -> Bytes {
-    let csi = format!("<csi xmlns='{}'/>", ns::CSI);
-    rewritten(features, (!offers_csi(features)).then_some(&*csi))
+    let csi = match offers_csi(features) {
+        true => String::new(),
+        false => format!("<csi xmlns='{}'/>", ns::CSI),
+    };
+    let sm = format!("<sm xmlns='{}'/>", ns::STREAM_MANAGEMENT);
+    rewritten(features, Some(&format!("{csi}{sm}")))
 }
 
 /// Whether a server's features offer client state indication (XEP-0352 3).

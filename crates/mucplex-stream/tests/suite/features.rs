@@ -87,13 +87,14 @@ fn b65_client_state_is_offered_once() {
     for sm in ["", "<sm xmlns='urn:xmpp:sm:3'/>"] {
         let without = format!("<stream:features>{bind}{sm}</stream:features>");
         let with = format!("<stream:features>{csi}{bind}{sm}</stream:features>");
-        let added = format!("<stream:features>{bind}{csi}</stream:features>");
-        let kept = format!("<stream:features>{csi}{bind}</stream:features>");
+        let own = "<sm xmlns='urn:xmpp:sm:3'/>";
+        let added = format!("<stream:features>{bind}{csi}{own}</stream:features>");
+        let kept = format!("<stream:features>{csi}{bind}{own}</stream:features>");
         assert_eq!(offered(without), (added.into(), false));
         assert_eq!(offered(with), (kept.into(), true));
     }
     let none = "<stream:features/>".to_owned();
-    let only = format!("<stream:features>{csi}</stream:features>");
+    let only = format!("<stream:features>{csi}<sm xmlns='urn:xmpp:sm:3'/></stream:features>");
     assert_eq!(offered(none), (only.into(), false));
     // Of another namespace it is something else.
     let other = "<stream:features><csi xmlns='urn:xmpp:csi:1'/></stream:features>".to_owned();

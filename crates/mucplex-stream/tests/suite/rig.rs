@@ -34,7 +34,7 @@ pub(crate) const BIND_FEATURES: &str = "<stream:features>\
 /// What the client sees of [`BIND_FEATURES`].
 pub(crate) const SESSION_FEATURES: &str = "<stream:features>\
     <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><csi xmlns='urn:xmpp:csi:0'/>\
-    </stream:features>";
+    <sm xmlns='urn:xmpp:sm:3'/></stream:features>";
 /// `\0juliet\0r0m30myr0m30`
 pub(crate) const AUTH: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' \
     mechanism='PLAIN'>AGp1bGlldAByMG0zMG15cjBtMzA=</auth>";
