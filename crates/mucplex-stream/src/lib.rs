@@ -10,8 +10,12 @@
 //! [`sm`] has the elements of stream management and how they count, [`scram`] the one mechanism
 //! that the proxy speaks itself.
 //!
-//! [`client_role`], [`sasl_relay`], [`bind`] and [`features`] also serve an uplink that has no
-//! client; [`header`] writes the headers and the end of a stream for the steady state.
+//! Behind the features after login a client binds, resumes a session it had, or gets an uplink
+//! that is held. Which it is, the shell says, which knows the sessions; whose it is, the server.
+//! What SASL has shown of the client's [`credentials`] is handed over at the end.
+//!
+//! [`AnchorLogin`](anchor_login::AnchorLogin) logs in an uplink that has no client. [`header`]
+//! writes the headers and the end of a stream for the steady state.
 //!
 //! # Example
 //! A login over direct TLS, up to the server's features:
@@ -62,8 +66,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod anchor_login;
 pub mod bind;
 pub mod client_role;
+mod conditions;
 pub mod credentials;
 pub mod error;
 pub mod features;

@@ -11,7 +11,7 @@ use mucplex_xml::{
     escape::{escape_attribute, escape_text},
 };
 
-use crate::ns;
+use crate::{conditions, ns};
 
 /// Whether a frame is one that both sides count: a stanza, and nothing else (XEP-0198 4).
 #[must_use]
@@ -226,12 +226,26 @@ impl Nonza {
             },
             "failed" => Self::Failed {
                 h: number("h").map(Count),
-                condition: condition(frame),
+                condition: conditions::of_stanza(&root),
             },
             "r" => Self::Request,
             "a" => Self::Ack { h: h()? },
             _ => return Err(SmFault::Unknown),
         })
+    }
+
+    /// What is needed to resume the stream that this `<enabled/>` tells of, if it can be.
+    #[must_use]
+    pub fn into_state(self) -> Option<SmState> {
+        match self {
+            Self::Enabled {
+                id: Some(id),
+                resume: true,
+                location,
+                max,
+            } => Some(SmState { id, location, max }),
+            _ => None,
+        }
     }
 
     /// `<failed/>` with a condition of RFC 6120 8.3.3.
@@ -327,38 +341,4 @@ fn attribute(name: &str, value: Option<&str>) -> String {
     value.map_or_else(String::new, |value| {
         format!(" {name}='{}'", escape_attribute(value))
     })
-}
-
-/// Conditions of RFC 6120 8.3.3: the element names that `<failed/>` may hold.
-const CONDITIONS: [&str; 22] = [
-    "bad-request",
-    "conflict",
-    "feature-not-implemented",
-    "forbidden",
-    "gone",
-    "internal-server-error",
-    "item-not-found",
-    "jid-malformed",
-    "not-acceptable",
-    "not-allowed",
-    "not-authorized",
-    "policy-violation",
-    "recipient-unavailable",
-    "redirect",
-    "registration-required",
-    "remote-server-not-found",
-    "remote-server-timeout",
-    "resource-constraint",
-    "service-unavailable",
-    "subscription-required",
-    "undefined-condition",
-    "unexpected-request",
-];
-
-/// One of those, as everything else may say anything.
-fn condition(failed: &Frame) -> Option<&'static str> {
-    let root = failed.root();
-    root.children()
-        .filter(|child| child.ns() == ns::STANZAS)
-        .find_map(|child| CONDITIONS.into_iter().find(|name| *name == child.name()))
 }

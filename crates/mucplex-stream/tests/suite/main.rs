@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod anchor;
 mod binding;
 mod endings;
 mod features;
