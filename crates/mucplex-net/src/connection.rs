@@ -78,6 +78,18 @@ impl Connection {
         &mut self.outbox
     }
 
+    /// Drops the connection without a word; what was to be written stays.
+    pub fn cut(self) -> Outbox {
+        self.outbox
+    }
+
+    /// A stream goes on here whose connection was cut: what is queued here comes first, then what
+    /// that one's peer does not have.
+    pub fn resume(&mut self, mut cut: Outbox) {
+        cut.resume_behind(std::mem::take(&mut self.outbox));
+        self.outbox = cut;
+    }
+
     /// There is TLS on it.
     pub fn is_secured(&self) -> bool {
         self.transport.is_secured()

@@ -29,6 +29,7 @@
 
 pub mod budget;
 pub mod connection;
+pub mod custody;
 pub mod dial;
 pub mod listener;
 pub mod outbox;
@@ -37,8 +38,9 @@ pub mod transport;
 
 pub use budget::{Budget, Charge};
 pub use connection::Connection;
+pub use custody::{Custody, Ledger};
 pub use dial::{DialError, Dialer, Service, Target};
 pub use listener::Listener;
-pub use outbox::{Abandoned, Outbox};
+pub use outbox::{Abandoned, Freight, NotSent, Outbox};
 pub use tls::{ClientTls, Identity, ServerTls, TlsError};
 pub use transport::Transport;

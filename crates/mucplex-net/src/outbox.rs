@@ -1,11 +1,11 @@
-//! What waits for one socket.
+//! What waits for one socket, and, with stream management, for the peer's acknowledgement.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 use mucplex_xml::Outgoing;
 
-use crate::Charge;
+use crate::{Charge, Custody};
 
 /// Most slices one vectored write takes: two for each stanza.
 const SLICES: usize = 64;
@@ -15,21 +15,46 @@ const SLICES: usize = 64;
 /// The outbox itself has no bound and refuses nothing: a stanza that is turned away is a stanza
 /// lost. Two rules bound it from outside. Who reads from one peer for another stops reading while
 /// [`queued`](Self::queued) is over a mark. What cannot be held back, room traffic, is charged to a
-/// [`Budget`](crate::Budget) until it is written; when that is over its bound, the session ends and
-/// [`abandon`](Self::abandon) says what was lost.
+/// [`Budget`](crate::Budget) until the peer has it; when that is over its bound, the session ends
+/// and [`abandon`](Self::abandon) says what was lost.
+///
+/// The peer has a stanza when its last byte is written; or, from
+/// [`keep_until_acknowledged`](Self::keep_until_acknowledged) on, when it has acknowledged it
+/// (XEP-0198 4). Until then the outbox keeps it, with what hangs on it, and a resumed stream sends
+/// it again ([`rewind`](Self::rewind)).
 #[derive(Debug, Default)]
 pub struct Outbox {
     entries: VecDeque<Entry>,
     queued: usize,
     /// Bytes of the first entry that are written already.
     begun: usize,
+    keeping: bool,
+    /// Stanzas among the entries that will be kept.
+    to_keep: usize,
+    /// Written and not acknowledged, in order.
+    kept: VecDeque<Entry>,
+    kept_bytes: usize,
+    /// The latest mark among what the peer has.
+    mark: u64,
+}
+
+/// What hangs on a stanza until the peer has it.
+#[derive(Debug, Default)]
+pub struct Freight {
+    /// Bytes of somebody's budget.
+    pub charge: Option<Charge>,
+    /// Of the stream on which the stanza came.
+    pub custody: Option<Custody>,
+    /// A number that tells how far the peer was served; those of one outbox only grow. 0: none.
+    pub mark: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     stanza: Outgoing,
-    /// Given back when the last byte is written, or with the queue.
-    _charge: Option<Charge>,
+    /// It counts in stream management.
+    counts: bool,
+    freight: Freight,
 }
 
 /// What [`Outbox::abandon`] threw away.
@@ -41,28 +66,128 @@ pub struct Abandoned {
     pub bytes: usize,
 }
 
+impl From<Charge> for Freight {
+    fn from(charge: Charge) -> Self {
+        Self {
+            charge: Some(charge),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Custody> for Freight {
+    fn from(custody: Custody) -> Self {
+        Self {
+            custody: Some(custody),
+            ..Self::default()
+        }
+    }
+}
+
 impl Outbox {
     /// An empty queue.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Queues one piece.
-    pub fn push(&mut self, stanza: impl Into<Outgoing>) {
-        self.push_charged(stanza, None);
+    /// Queues what is no stanza: white space, a nonza, the pieces of a stream.
+    pub fn push(&mut self, piece: impl Into<Outgoing>) {
+        self.push_entry(piece.into(), false, Freight::default());
     }
 
-    /// Queues one piece with the charge that is given back once it is written.
-    pub fn push_charged(&mut self, stanza: impl Into<Outgoing>, charge: Option<Charge>) {
-        let stanza = stanza.into();
+    /// The same with what is given back once it is written.
+    pub fn push_with(&mut self, piece: impl Into<Outgoing>, freight: Freight) {
+        self.push_entry(piece.into(), false, freight);
+    }
+
+    /// Queues a message, a presence or an IQ, with what hangs on it.
+    pub fn push_stanza(&mut self, stanza: impl Into<Outgoing>, freight: Freight) {
+        self.push_entry(stanza.into(), self.keeping, freight);
+    }
+
+    fn push_entry(&mut self, stanza: Outgoing, counts: bool, freight: Freight) {
         if stanza.is_empty() {
             return;
         }
         self.queued += stanza.len();
+        self.to_keep += usize::from(counts);
         self.entries.push_back(Entry {
             stanza,
-            _charge: charge,
+            counts,
+            freight,
         });
+    }
+
+    /// Stanzas that are queued from now on are kept until the peer has acknowledged them.
+    pub fn keep_until_acknowledged(&mut self) {
+        self.keeping = true;
+    }
+
+    /// The peer does not acknowledge after all: it has what is written.
+    pub fn stop_keeping(&mut self) {
+        self.keeping = false;
+        self.to_keep = 0;
+        for entry in &mut self.entries {
+            entry.counts = false;
+        }
+        for entry in std::mem::take(&mut self.kept) {
+            self.mark = self.mark.max(entry.freight.mark);
+        }
+        self.kept_bytes = 0;
+    }
+
+    /// The peer has the next `count` stanzas.
+    ///
+    /// # Errors
+    /// [`NotSent`] if so many were not written.
+    pub fn acknowledged(&mut self, count: usize) -> Result<(), NotSent> {
+        if count > self.kept.len() {
+            return Err(NotSent);
+        }
+        for entry in self.kept.drain(..count) {
+            self.kept_bytes -= entry.stanza.len();
+            self.mark = self.mark.max(entry.freight.mark);
+        }
+        Ok(())
+    }
+
+    /// Stanzas that are written and not acknowledged, and their bytes.
+    pub fn unacknowledged(&self) -> (usize, usize) {
+        (self.kept.len(), self.kept_bytes)
+    }
+
+    /// Stanzas that the peer has still to acknowledge, written or not.
+    pub fn outstanding(&self) -> usize {
+        self.to_keep + self.kept.len()
+    }
+
+    /// The latest [mark](Freight::mark) among what the peer has.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// For a stream that is resumed on another connection: what was kept is to be written again,
+    /// before what was not written yet. Pieces that count for nothing belonged to the old
+    /// connection.
+    pub fn rewind(&mut self) {
+        self.begun = 0;
+        self.entries.retain(|entry| entry.counts);
+        while let Some(entry) = self.kept.pop_back() {
+            self.entries.push_front(entry);
+        }
+        self.to_keep = self.entries.len();
+        self.kept_bytes = 0;
+        self.queued = self.entries.iter().map(|entry| entry.stanza.len()).sum();
+    }
+
+    /// The same, with what is queued on the new connection before it: the end of its login.
+    pub fn resume_behind(&mut self, fresh: Self) {
+        self.rewind();
+        self.begun = fresh.begun;
+        self.queued += fresh.queued;
+        for entry in fresh.entries.into_iter().rev() {
+            self.entries.push_front(entry);
+        }
     }
 
     /// Bytes that are not written yet.
@@ -70,7 +195,7 @@ impl Outbox {
         self.queued
     }
 
-    /// Nothing waits.
+    /// Nothing waits to be written.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -83,6 +208,7 @@ impl Outbox {
         for entry in self.entries.drain(keep.min(self.entries.len())..) {
             abandoned.stanzas += 1;
             abandoned.bytes += entry.stanza.len();
+            self.to_keep -= usize::from(entry.counts);
         }
         self.queued -= abandoned.bytes;
         abandoned
@@ -124,14 +250,31 @@ impl Outbox {
                 return;
             }
             self.begun -= length;
-            self.entries.pop_front();
+            if let Some(entry) = self.entries.pop_front() {
+                self.written(entry);
+            }
         }
         // A queue that was long once does not keep its room for ever.
         if self.entries.capacity() > 4 * SLICES {
             self.entries.shrink_to(SLICES);
         }
     }
+
+    fn written(&mut self, entry: Entry) {
+        if entry.counts {
+            self.to_keep -= 1;
+            self.kept_bytes += entry.stanza.len();
+            self.kept.push_back(entry);
+        } else {
+            self.mark = self.mark.max(entry.freight.mark);
+        }
+    }
 }
+
+/// The peer acknowledges more than it was sent (XEP-0198 4: `handled-count-too-high`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more stanzas are acknowledged than were sent")]
+pub struct NotSent;
 
 /// What is left of `piece` behind the first `skip` bytes of the queue.
 fn rest_of<'a>(piece: &'a Bytes, skip: &mut usize) -> &'a [u8] {
@@ -185,7 +328,7 @@ mod tests {
     fn a_charge_is_held_until_the_last_byte() {
         let budget = Budget::new(100);
         let mut outbox = Outbox::new();
-        outbox.push_charged(Bytes::from_static(b"abc"), Some(budget.charge(3)));
+        outbox.push_stanza(Bytes::from_static(b"abc"), budget.charge(3).into());
         outbox.advance(2);
         assert_eq!(budget.used(), 3);
         outbox.advance(1);
@@ -231,5 +374,36 @@ mod tests {
             turns += 1;
         }
         assert_eq!(turns, 200usize.div_ceil(SLICES));
+    }
+
+    #[test]
+    fn what_is_written_is_kept_until_it_is_acknowledged() {
+        let budget = Budget::new(100);
+        let mut outbox = Outbox::new();
+        outbox.push_stanza(Bytes::from_static(b"<before/>"), budget.charge(9).into());
+        outbox.push(Bytes::from_static(b"<enabled/>"));
+        outbox.keep_until_acknowledged();
+        for (number, name) in (1..).zip(["<a/>", "<b/>", "<c/>"]) {
+            let freight = Freight {
+                charge: Some(budget.charge(4)),
+                mark: number,
+                ..Freight::default()
+            };
+            outbox.push_stanza(Bytes::from_static(name.as_bytes()), freight);
+            outbox.push(Bytes::from_static(b"<r/>"));
+        }
+        // All but the last stanza, of which a byte is written.
+        outbox.advance(9 + 10 + 8 + 8 + 1);
+        assert_eq!((outbox.unacknowledged(), outbox.outstanding()), ((2, 8), 3));
+        assert_eq!((budget.used(), outbox.mark()), (12, 0));
+        assert_eq!(outbox.acknowledged(3), Err(NotSent));
+        assert_eq!(outbox.acknowledged(1), Ok(()));
+        assert_eq!((budget.used(), outbox.mark()), (8, 1));
+
+        outbox.rewind();
+        assert_eq!((outbox.queued(), next(&outbox).as_str()), (8, "<b/>|<c/>"));
+        outbox.advance(8);
+        assert_eq!(outbox.acknowledged(2), Ok(()));
+        assert_eq!((budget.used(), outbox.mark()), (0, 3));
     }
 }

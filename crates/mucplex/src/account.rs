@@ -13,16 +13,26 @@ use std::{
 };
 
 use jid::FullJid;
-use mucplex_muc::{AccountJid, Hub, Input, Now, Output, Policy, SessionId, UplinkId, Urgency};
-use mucplex_net::{Budget, Charge};
+use mucplex_muc::{AccountJid, Hub, Input, Now, Output, RoomJid, SessionId, UplinkId, Urgency};
+use mucplex_net::{Budget, Custody, Freight};
+use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
-    sync::mpsc::{Receiver, UnboundedSender},
+    sync::mpsc::{self, Receiver, Sender, UnboundedSender, WeakSender},
     task::yield_now,
 };
 use tracing::{debug, warn};
 
-use crate::session::{PER_STANZA, SessionInput};
+use crate::{
+    anchor::{Anchor, Home, Keyring},
+    server::Shared,
+    session::{PER_STANZA, SessionInput},
+    uplink::Uplink,
+};
+
+/// Inputs that wait for an owner before a session that brings more has to wait. An owner waits for
+/// nobody, so a session waits for computation only.
+const MAILBOX: usize = 32;
 
 /// What sessions tell their account's owner.
 #[derive(Debug)]
@@ -36,24 +46,52 @@ pub(crate) enum AccountInput {
         mailbox: UnboundedSender<SessionInput>,
         /// What waits for this session's client.
         owed: Arc<Budget>,
+        domain: usize,
+        /// What the client has logged in with, if it could be seen.
+        credentials: Option<Credentials>,
     },
-    /// A room stanza of the client. The charge is on the session until the server has what the
-    /// stanza caused.
+    /// A room stanza of the client. Its freight hangs on it until the server has what the stanza
+    /// caused.
     FromClient {
         session: SessionId,
         frame: Frame,
-        charge: Charge,
+        freight: Freight,
     },
     /// The server has granted message carbons to the session, or taken them back.
     Carbons { session: SessionId, enabled: bool },
+    /// The account has no bookmarks of these rooms any more, or is not to be in them by itself.
+    BookmarksRetracted(Vec<RoomJid>),
     /// The client's undirected unavailable is withheld.
     Unavailable { session: SessionId },
-    /// The client is gone for good.
-    Ended { session: SessionId },
-    /// A room stanza of the server.
-    FromServer { uplink: UplinkId, frame: Frame },
+    /// The client is away and may come back.
+    Asleep { session: SessionId },
+    /// It is back.
+    Awake { session: SessionId },
+    /// The client is gone for good. `available`: for the server it is not.
+    Ended { session: SessionId, available: bool },
+    /// A room stanza of the server; on an anchor, any stanza.
+    FromServer {
+        uplink: UplinkId,
+        frame: Frame,
+        custody: Option<Custody>,
+    },
+    /// The uplink's connection is gone, and its stream may go on.
+    Suspended { uplink: UplinkId },
+    /// It does.
+    Resumed { uplink: UplinkId },
     /// The uplink is gone.
     UplinkLost { uplink: UplinkId },
+    /// An uplink that nobody needed: it can be the anchor.
+    Spare(Box<Uplink>),
+    /// No anchor has come of a login that was replayed.
+    NoAnchor,
+    /// An anchor.
+    AnchorBound {
+        uplink: UplinkId,
+        jid: FullJid,
+        lang: Option<String>,
+        mailbox: UnboundedSender<SessionInput>,
+    },
 }
 
 /// The task's state.
@@ -63,6 +101,15 @@ pub(crate) struct Owner {
     inputs: Receiver<AccountInput>,
     sessions: HashMap<SessionId, Client>,
     uplinks: HashMap<UplinkId, UnboundedSender<SessionInput>>,
+    anchor: Option<UplinkId>,
+    /// An anchor is being got.
+    expected: bool,
+    keyring: Arc<Keyring>,
+    shared: Arc<Shared>,
+    /// Of this task itself.
+    handle: WeakSender<AccountInput>,
+    /// Keeps the task alive while the hub has what outlives sessions.
+    kept: Option<Sender<AccountInput>>,
     /// Much waits for some session.
     ahead: bool,
 }
@@ -77,19 +124,29 @@ struct Client {
 }
 
 impl Owner {
-    pub(crate) fn new(account: AccountJid, policy: Policy, inputs: Receiver<AccountInput>) -> Self {
-        Self {
-            hub: Hub::new(account.clone(), policy),
+    /// The owner of an account, and the handle by which it is told.
+    pub(crate) fn new(account: AccountJid, shared: Arc<Shared>) -> (Self, Sender<AccountInput>) {
+        let (sender, inputs) = mpsc::channel(MAILBOX);
+        let owner = Self {
+            hub: Hub::new(account.clone(), shared.rooms.clone()),
             account,
             inputs,
             sessions: HashMap::new(),
             uplinks: HashMap::new(),
+            anchor: None,
+            expected: false,
+            keyring: Keyring::new(),
+            shared,
+            handle: sender.downgrade(),
+            kept: None,
             ahead: false,
-        }
+        };
+        (owner, sender)
     }
 
-    /// Runs until no session holds a handle any more.
+    /// Runs until nobody holds a handle any more, and nothing is left that outlives sessions.
     pub(crate) async fn run(mut self) {
+        let stop = self.shared.stop.clone();
         loop {
             let timeout = self.hub.next_timeout();
             tokio::select! {
@@ -97,17 +154,20 @@ impl Owner {
                     Some(input) => self.input(input),
                     None => break,
                 },
-                () = until(timeout) => self.drive(Input::Timeout, None),
+                () = until(timeout) => self.drive(Input::Timeout, Freight::default()),
+                () = stop.cancelled(), if self.kept.is_some() => {}
             }
+            let keeps = !self.hub.is_idle() && !stop.is_cancelled();
+            self.kept = keeps
+                .then(|| self.kept.take().or_else(|| self.handle.upgrade()))
+                .flatten();
             // A flood must not run ahead of sessions that only want for a processor: they write
             // before it goes on.
             if std::mem::take(&mut self.ahead) {
                 yield_now().await;
             }
         }
-        if !self.hub.is_idle() {
-            warn!(account = %self.account, "the account's owner ends though its hub is not idle");
-        }
+        debug!(account = %self.account, idle = self.hub.is_idle(), "the account's owner ends");
     }
 
     fn input(&mut self, input: AccountInput) {
@@ -119,7 +179,12 @@ impl Owner {
                 client_lang,
                 mailbox,
                 owed,
+                domain,
+                credentials,
             } => {
+                if let Some(credentials) = credentials {
+                    self.replay(domain, credentials);
+                }
                 self.uplinks.insert(uplink, mailbox.clone());
                 self.sessions.insert(
                     session,
@@ -138,37 +203,82 @@ impl Owner {
                         jid,
                         client_lang,
                     },
-                    None,
+                    Freight::default(),
                 );
             }
             AccountInput::FromClient {
                 session,
                 frame,
-                charge,
+                freight,
             } => {
-                self.drive(Input::FromClient { session, frame }, Some(charge));
+                self.drive(Input::FromClient { session, frame }, freight);
             }
             AccountInput::Carbons { session, enabled } => {
-                self.drive(Input::SessionCarbons { session, enabled }, None);
+                self.drive(
+                    Input::SessionCarbons { session, enabled },
+                    Freight::default(),
+                );
+            }
+            AccountInput::BookmarksRetracted(rooms) => {
+                for room in rooms {
+                    self.drive(Input::BookmarkRetracted { room }, Freight::default());
+                }
             }
             AccountInput::Unavailable { session } => {
-                self.drive(Input::SessionUnavailable { session }, None);
+                self.drive(Input::SessionUnavailable { session }, Freight::default());
             }
-            AccountInput::Ended { session } => {
+            AccountInput::Asleep { session } => {
+                self.drive(Input::SessionAsleep { session }, Freight::default());
+            }
+            AccountInput::Awake { session } => {
+                self.drive(Input::SessionAwake { session }, Freight::default());
+            }
+            AccountInput::Ended { session, available } => {
                 self.sessions.remove(&session);
                 self.tell_siblings();
-                let available = false;
-                self.drive(Input::SessionEnded { session, available }, None);
+                self.drive(
+                    Input::SessionEnded { session, available },
+                    Freight::default(),
+                );
             }
-            AccountInput::FromServer { uplink, frame } => {
-                self.drive(Input::FromServer { uplink, frame }, None);
+            AccountInput::FromServer {
+                uplink,
+                frame,
+                custody,
+            } => {
+                self.drive(Input::FromServer { uplink, frame }, Freight::default());
+                // What it has changed is in the hub.
+                drop(custody);
+            }
+            AccountInput::Suspended { uplink } => {
+                self.drive(Input::UplinkSuspended { uplink }, Freight::default());
+            }
+            AccountInput::Resumed { uplink } => {
+                self.drive(Input::UplinkResumed { uplink }, Freight::default());
+            }
+            AccountInput::Spare(uplink) => self.spare(*uplink),
+            AccountInput::NoAnchor => self.expect_anchor(false),
+            AccountInput::AnchorBound {
+                uplink,
+                jid,
+                lang,
+                mailbox,
+            } => {
+                self.uplinks.insert(uplink, mailbox);
+                self.anchor = Some(uplink);
+                self.expected = false;
+                self.drive(Input::AnchorBound { uplink, jid, lang }, Freight::default());
             }
             AccountInput::UplinkLost { uplink } => {
                 self.uplinks.remove(&uplink);
+                if self.anchor == Some(uplink) {
+                    self.anchor = None;
+                    self.expect_anchor(!self.keyring.is_empty());
+                }
                 // A session does not outlive its uplink.
                 self.sessions.retain(|_, client| client.uplink != uplink);
                 self.tell_siblings();
-                self.drive(Input::UplinkLost { uplink }, None);
+                self.drive(Input::UplinkLost { uplink }, Freight::default());
             }
         }
     }
@@ -182,15 +292,59 @@ impl Owner {
         }
     }
 
-    /// Gives the hub one input and carries out what comes of it. The charge goes with the first
+    /// What an anchor needs. `None` if whoever has sent the last input is gone already, and nobody
+    /// else is there.
+    fn home(&self) -> Option<Home> {
+        Some(Home {
+            shared: Arc::clone(&self.shared),
+            owner: self.handle.upgrade()?,
+            keyring: Arc::clone(&self.keyring),
+        })
+    }
+
+    /// An uplink that a login has left over.
+    fn spare(&mut self, uplink: Uplink) {
+        match self.home() {
+            Some(home) if self.anchor.is_none() && self.shared.anchors.enabled => {
+                Anchor::fresh(&home, uplink, Vec::new()).spawn(false);
+            }
+            Some(_) | None => {
+                debug!(account = %self.account, "a spare uplink is not needed");
+                self.shared.tasks.spawn(uplink.close());
+            }
+        }
+    }
+
+    /// A client has logged in with what serves once more: for an anchor, if there is none that
+    /// could come back.
+    fn replay(&mut self, domain: usize, credentials: Credentials) {
+        let settings = &self.shared.anchors;
+        let wanted = settings.enabled && settings.replay_login && self.keyring.is_empty();
+        if !wanted || self.expected {
+            return;
+        }
+        if let Some(home) = self.home() {
+            self.expect_anchor(true);
+            home.replay(self.account.clone(), domain, credentials);
+        }
+    }
+
+    fn expect_anchor(&mut self, expected: bool) {
+        if self.expected != expected {
+            self.expected = expected;
+            self.drive(Input::AnchorExpected { expected }, Freight::default());
+        }
+    }
+
+    /// Gives the hub one input and carries out what comes of it. The freight goes with the first
     /// stanza to the server; without one it ends here.
-    fn drive(&mut self, input: Input, mut charge: Option<Charge>) {
+    fn drive(&mut self, input: Input, freight: Freight) {
         let now = Now {
             instant: Instant::now(),
             wall: SystemTime::now(),
         };
+        let mut freight = Some(freight);
         self.hub.handle(now, input);
-        let mut not_retained = Vec::new();
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::ToClient {
@@ -200,27 +354,23 @@ impl Owner {
                     urgency,
                 } => self.deliver(session, stanza, owned, urgency),
                 Output::ToServer { uplink, stanza } => {
-                    self.send_to_uplink(
-                        uplink,
-                        SessionInput::ToServer {
-                            stanza,
-                            charge: charge.take(),
-                        },
-                    );
+                    let freight = freight.take().unwrap_or_default();
+                    self.send_to_uplink(uplink, SessionInput::ToServer { stanza, freight });
                 }
                 Output::Carry { uplink, room } => {
                     self.send_to_uplink(uplink, SessionInput::Carry(room));
                 }
                 Output::Release { uplink } => self.send_to_uplink(uplink, SessionInput::Release),
-                // An uplink ends with its session: there is nobody to hold it as an anchor yet.
                 Output::Retain { uplink } => {
-                    self.send_to_uplink(uplink, SessionInput::Release);
-                    not_retained.push(uplink);
+                    self.anchor = Some(uplink);
+                    match self.home() {
+                        Some(home) => self.send_to_uplink(uplink, SessionInput::Retain(home)),
+                        None => {
+                            debug!(account = %self.account, "nobody is left to retain an uplink")
+                        }
+                    }
                 }
             }
-        }
-        for uplink in not_retained {
-            self.drive(Input::UplinkLost { uplink }, None);
         }
     }
 
@@ -237,7 +387,7 @@ impl Owner {
         // A closed mailbox belongs to a session whose end is on its way here.
         let _ = client.mailbox.send(SessionInput::ToClient {
             stanza,
-            charge,
+            freight: charge.into(),
             urgency,
         });
         self.ahead |= client.owed.used() > client.owed.bound() / 4;

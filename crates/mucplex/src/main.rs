@@ -1,11 +1,18 @@
 //! mucplex, a transparent XMPP proxy that holds one occupancy per account and group chat.
 
 mod account;
+mod alarm;
+mod anchor;
 mod config;
 mod logging;
+mod management;
+mod pace;
 mod registry;
 mod server;
 mod session;
+mod stream;
+mod uplink;
+mod upstream;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 

@@ -6,18 +6,15 @@ use std::sync::{
 };
 
 use dashmap::{DashMap, Entry};
-use mucplex_muc::{AccountJid, Policy, SessionId, UplinkId};
-use tokio::sync::mpsc::{self, Sender, UnboundedSender, WeakSender};
-use tokio_util::task::TaskTracker;
+use mucplex_muc::{AccountJid, SessionId, UplinkId};
+use mucplex_stream::sm::SmId;
+use tokio::sync::mpsc::{Sender, UnboundedSender, WeakSender};
 
 use crate::{
     account::{AccountInput, Owner},
+    server::Shared,
     session::SessionInput,
 };
-
-/// Inputs that wait for an owner before a session that brings more has to wait. An owner waits for
-/// nobody, so a session waits for computation only.
-const OWNER_MAILBOX: usize = 32;
 
 /// The owners of accounts, started on first use.
 ///
@@ -29,51 +26,39 @@ const OWNER_MAILBOX: usize = 32;
 /// session                     upgrade() fails from then on, so it starts a fresh owner
 /// ```
 /// The one that ends has no session, no uplink and thus no state that the fresh one could miss.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Accounts {
     owners: DashMap<AccountJid, WeakSender<AccountInput>>,
-    policy: Policy,
-    tasks: TaskTracker,
 }
 
 impl Accounts {
-    pub(crate) fn new(policy: Policy, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self {
-            owners: DashMap::new(),
-            policy,
-            tasks,
-        })
-    }
-
     /// The owner of `account`.
-    pub(crate) fn owner(self: &Arc<Self>, account: &AccountJid) -> Sender<AccountInput> {
-        match self.owners.entry(account.clone()) {
+    pub(crate) fn owner(shared: &Arc<Shared>, account: &AccountJid) -> Sender<AccountInput> {
+        match shared.accounts.owners.entry(account.clone()) {
             Entry::Occupied(mut entry) => match entry.get().upgrade() {
                 Some(owner) => owner,
                 None => {
-                    let owner = self.start(account);
+                    let owner = Self::start(shared, account);
                     entry.insert(owner.downgrade());
                     owner
                 }
             },
             Entry::Vacant(entry) => {
-                let owner = self.start(account);
+                let owner = Self::start(shared, account);
                 entry.insert(owner.downgrade());
                 owner
             }
         }
     }
 
-    fn start(self: &Arc<Self>, account: &AccountJid) -> Sender<AccountInput> {
-        let (sender, inputs) = mpsc::channel(OWNER_MAILBOX);
-        let owner = Owner::new(account.clone(), self.policy.clone(), inputs);
-        let (accounts, account) = (Arc::clone(self), account.clone());
-        self.tasks.spawn(async move {
+    fn start(shared: &Arc<Shared>, account: &AccountJid) -> Sender<AccountInput> {
+        let (owner, sender) = Owner::new(account.clone(), Arc::clone(shared));
+        let (shared, account) = (Arc::clone(shared), account.clone());
+        shared.tasks.clone().spawn(async move {
             owner.run().await;
             // A fresh owner may stand here already.
-            accounts
-                .owners
-                .remove_if(&account, |_, owner| owner.strong_count() == 0);
+            let owners = &shared.accounts.owners;
+            owners.remove_if(&account, |_, owner| owner.strong_count() == 0);
         });
         sender
     }
@@ -83,6 +68,8 @@ impl Accounts {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     mailboxes: DashMap<SessionId, UnboundedSender<SessionInput>>,
+    /// Sessions whose clients can resume them.
+    resumable: DashMap<SmId, UnboundedSender<SessionInput>>,
     shutting_down: AtomicBool,
     numbers: AtomicU64,
 }
@@ -112,6 +99,25 @@ impl Sessions {
         }
     }
 
+    /// Makes a session one that can be resumed, until the guard is dropped.
+    pub(crate) fn resumable(
+        self: &Arc<Self>,
+        id: &SmId,
+        mailbox: &UnboundedSender<SessionInput>,
+    ) -> Resumable {
+        self.resumable.insert(id.clone(), mailbox.clone());
+        Resumable {
+            sessions: Arc::clone(self),
+            id: id.clone(),
+        }
+    }
+
+    /// The session that can be resumed by this id, and the number of the claim to it.
+    pub(crate) fn find(&self, id: &SmId) -> Option<(UnboundedSender<SessionInput>, u64)> {
+        let mailbox = self.resumable.get(id)?.value().clone();
+        Some((mailbox, self.numbers.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// Tells every session, and every one still to come, to end.
     pub(crate) fn shut_down(&self) -> usize {
         self.shutting_down.store(true, Ordering::SeqCst);
@@ -136,31 +142,34 @@ impl Drop for Registered {
     }
 }
 
+/// A session's place among those that can be resumed.
+#[derive(Debug)]
+pub(crate) struct Resumable {
+    sessions: Arc<Sessions>,
+    id: SmId,
+}
+
+impl Drop for Resumable {
+    fn drop(&mut self) {
+        self.sessions.resumable.remove(&self.id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use mucplex_muc::NickConflict;
-
     use super::*;
 
     /// Sessions that come while the owner ends get one that lives.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_handle_is_never_that_of_an_owner_that_has_ended() {
-        let policy = Policy {
-            nick_conflict: NickConflict::Account,
-            stay: Duration::ZERO,
-            history: Duration::ZERO,
-        };
-        let tasks = TaskTracker::new();
-        let accounts = Accounts::new(policy, tasks.clone());
+        let shared = Shared::for_tests();
         let account = AccountJid("alice@example.org".parse().unwrap());
         let sessions: Vec<_> = (0..4)
             .map(|number| {
-                let (accounts, account) = (Arc::clone(&accounts), account.clone());
+                let (shared, account) = (Arc::clone(&shared), account.clone());
                 tokio::spawn(async move {
                     for _ in 0..2_000 {
-                        let owner = accounts.owner(&account);
+                        let owner = Accounts::owner(&shared, &account);
                         let lost = AccountInput::UplinkLost {
                             uplink: UplinkId(number),
                         };
@@ -172,8 +181,8 @@ mod tests {
         for session in sessions {
             session.await.unwrap();
         }
-        tasks.close();
-        tasks.wait().await;
-        assert!(accounts.owners.is_empty());
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        assert!(shared.accounts.owners.is_empty());
     }
 }

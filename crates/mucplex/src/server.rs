@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{Domain, ListenerConfig, SessionLimits},
+    pace::Pace,
     registry::{Accounts, Sessions},
     session,
 };
@@ -33,11 +34,27 @@ pub(crate) struct Shared {
     pub(crate) client_limits: Limits,
     pub(crate) server_limits: Limits,
     pub(crate) outbox_bytes: usize,
+    /// For how long a client that is lost may resume its session.
+    pub(crate) resume_timeout: Duration,
+    pub(crate) anchors: AnchorSettings,
+    /// Of anchors that come back.
+    pub(crate) reconnects: Pace,
+    pub(crate) rooms: Policy,
     pub(crate) passthrough: Passthrough,
-    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) accounts: Accounts,
     pub(crate) sessions: Arc<Sessions>,
+    /// Cancelled when the process ends.
+    pub(crate) stop: CancellationToken,
     /// Everything that has to end before the process does.
     pub(crate) tasks: TaskTracker,
+}
+
+/// Which anchors there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnchorSettings {
+    pub(crate) enabled: bool,
+    /// A login with PLAIN or a token is replayed for one.
+    pub(crate) replay_login: bool,
 }
 
 /// How a domain's server is reached.
@@ -75,7 +92,6 @@ impl Server {
         for domain in &domains {
             look_at(domain);
         }
-        let tasks = TaskTracker::new();
         Ok(Self {
             shared: Arc::new(Shared {
                 domains: settings,
@@ -99,9 +115,17 @@ impl Server {
                 },
                 outbox_bytes: session.outbox_bytes,
                 passthrough,
-                accounts: Accounts::new(rooms, tasks.clone()),
+                resume_timeout: Duration::from_secs(600),
+                anchors: AnchorSettings {
+                    enabled: true,
+                    replay_login: true,
+                },
+                reconnects: Pace::new(10),
+                rooms,
+                accounts: Accounts::default(),
                 sessions: Arc::new(Sessions::default()),
-                tasks,
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
             }),
         })
     }
@@ -120,7 +144,7 @@ impl Server {
             })?;
             bound.push((listener, config.tls));
         }
-        let stop = CancellationToken::new();
+        let stop = self.shared.stop.clone();
         for (listener, tls) in bound {
             info!(address = %listener.local_addr()?, tls = name(tls), "listening");
             self.shared.tasks.spawn(accept(
@@ -195,3 +219,39 @@ fn name(tls: ListenerTls) -> &'static str {
         ListenerTls::Direct => "direct",
     }
 }
+
+#[cfg(test)]
+impl Shared {
+    /// What sessions share in a process whose one server cannot be reached.
+    pub(crate) fn for_tests() -> Arc<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
+        let [certificate_file, key_file] = ["cert", "key"].map(|name| directory.path().join(name));
+        std::fs::write(&certificate_file, key.cert.pem()).unwrap();
+        std::fs::write(&key_file, key.signing_key.serialize_pem()).unwrap();
+        let domain = Domain {
+            name: "example.org".into(),
+            upstream: Target::Host {
+                host: "127.0.0.1".into(),
+                port: 1,
+            },
+            upstream_tls: UpstreamTls::None,
+            client_tls: None,
+            identity: Identity::from_pem_files(&certificate_file, &key_file).unwrap(),
+        };
+        let rooms = Policy {
+            nick_conflict: NickConflict::Account,
+            stay: Duration::ZERO,
+            history: Duration::ZERO,
+        };
+        let session = SessionLimits {
+            outbox_bytes: 1 << 20,
+            stanza_bytes: 1 << 16,
+        };
+        let server = Server::new(vec![domain], rooms, Passthrough::default(), session);
+        server.unwrap().shared
+    }
+}
+
+#[cfg(test)]
+use {mucplex_muc::NickConflict, mucplex_net::Identity};

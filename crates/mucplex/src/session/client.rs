@@ -1,11 +1,14 @@
 //! What comes from the client.
 
 use mucplex_muc::{ClientRoute, Urgency};
-use mucplex_xml::{Event, Frame, FramingError, StreamErrorCondition};
+use mucplex_net::Freight;
+use mucplex_stream::sm::{Nonza, SmFault, is_counted};
+use mucplex_xml::{Event, Frame, FramingError, Kind, StreamErrorCondition};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::steady::{FRAMES_PER_TURN, Farewell, Flow, Phase, Steady};
-use crate::account::AccountInput;
+use crate::{account::AccountInput, management::TooHigh};
 
 impl Steady {
     /// Takes the frames that were read, as long as the client may go on.
@@ -18,10 +21,10 @@ impl Steady {
             let Some(client) = &mut self.client else {
                 return Flow::Continue(());
             };
-            match client.framer_mut().next_event() {
+            match client.next_event() {
                 Ok(Some(Event::Frame(frame))) => self.client_frame(frame).await?,
                 // RFC 6120 4.6.1: a keepalive keeps the whole way alive.
-                Ok(Some(Event::Whitespace(space))) => self.uplink.outbox_mut().push(space),
+                Ok(Some(Event::Whitespace(space))) => self.uplink.stream.push(space),
                 Ok(Some(Event::End)) => {
                     debug!("the client ends its stream");
                     return self.release().await;
@@ -42,16 +45,33 @@ impl Steady {
     }
 
     async fn client_frame(&mut self, frame: Frame) -> Flow {
-        match self.routes.from_client(&frame) {
-            ClientRoute::Direct => self.uplink.outbox_mut().push(&frame),
+        if let Some(nonza) = Nonza::read(&frame) {
+            return self.client_counts(nonza).await;
+        }
+        let frame = self.passable(frame);
+        let custody = self.client.as_ref().and_then(|it| it.receive(&frame));
+        let route = self.routes.from_client(&frame);
+        match route {
+            ClientRoute::Direct => {
+                self.note_availability(&frame);
+                let freight = Freight {
+                    custody,
+                    ..Freight::default()
+                };
+                self.uplink.stream.push_frame(&frame, freight);
+            }
             ClientRoute::Hub => {
-                let charge = self.in_flight.charge(frame.bytes().len());
+                let freight = Freight {
+                    charge: Some(self.in_flight.charge(frame.bytes().len())),
+                    custody,
+                    mark: 0,
+                };
                 let (session, frame) = (self.session, frame.portable());
                 return self
                     .tell(AccountInput::FromClient {
                         session,
                         frame,
-                        charge,
+                        freight,
                     })
                     .await;
             }
@@ -63,10 +83,13 @@ impl Steady {
                     })
                     .await;
             }
-            ClientRoute::Answer(answer) => self.queue_for_client(answer, Urgency::Now),
+            ClientRoute::Answer(answer) if is_counted(&frame) => {
+                self.queue_for_client(answer, None, Urgency::Now);
+            }
+            ClientRoute::Answer(answer) => self.queue_nonza(answer),
             ClientRoute::ClientState { active, upstream } => {
                 if upstream {
-                    self.uplink.outbox_mut().push(&frame);
+                    self.uplink.stream.push(&frame);
                 }
                 self.client_state(active);
             }
@@ -74,6 +97,71 @@ impl Steady {
             ClientRoute::Refuse(condition, text) => return self.refuse(condition, text).await,
         }
         Flow::Continue(())
+    }
+
+    /// Stream management of the client (XEP-0198).
+    async fn client_counts(&mut self, nonza: Result<Nonza, SmFault>) -> Flow {
+        let Ok(nonza) = nonza else {
+            self.queue_nonza(Nonza::failed("bad-request").to_bytes());
+            return Flow::Continue(());
+        };
+        match nonza {
+            Nonza::Enable { resume, max } => {
+                self.enable_management(resume, max);
+                return Flow::Continue(());
+            }
+            // XEP-0198 5: only before a resource is bound.
+            Nonza::Resume { .. } => {
+                self.queue_nonza(Nonza::failed("unexpected-request").to_bytes());
+                return Flow::Continue(());
+            }
+            // Whether the server has what the client asks about, the server has to say.
+            Nonza::Request => self.uplink.stream.want_ack(),
+            Nonza::Ack { .. }
+            | Nonza::Enabled { .. }
+            | Nonza::Resumed { .. }
+            | Nonza::Failed { .. } => {}
+        }
+        let counted = self
+            .client
+            .as_mut()
+            .and_then(|client| client.count(&nonza, Instant::now()));
+        match counted {
+            Some(Ok(())) => Flow::Continue(()),
+            Some(Err(TooHigh(error))) => {
+                if let Some(client) = &mut self.client {
+                    client.push(error);
+                }
+                info!("a client acknowledges what it was not sent");
+                self.dismiss_client(Farewell::End);
+                self.release().await
+            }
+            None => {
+                let condition = StreamErrorCondition::UnsupportedStanzaType;
+                self.refuse(condition, "stream management is not enabled")
+                    .await
+            }
+        }
+    }
+
+    /// A frame of one stream as it can stand on the other.
+    pub(super) fn passable(&self, frame: Frame) -> Frame {
+        if self.streams_match {
+            frame
+        } else {
+            frame.portable()
+        }
+    }
+
+    /// RFC 6121 4.2, 4.5: what contacts and the server take the session for.
+    fn note_availability(&mut self, frame: &Frame) {
+        if frame.kind() == Kind::Presence && frame.to().is_none() {
+            match frame.stanza_type().as_deref() {
+                None => self.available = true,
+                Some("unavailable") => self.available = false,
+                Some(_) => {}
+            }
+        }
     }
 
     async fn malformed(&mut self, error: &FramingError) -> Flow {
@@ -89,16 +177,6 @@ impl Steady {
         text: &'static str,
     ) -> Flow {
         self.dismiss_client(Farewell::Error(condition, text));
-        self.release().await
-    }
-
-    /// The client's connection is gone.
-    pub(super) async fn client_lost(&mut self, reason: &str) -> Flow {
-        let unsent = self
-            .client
-            .take()
-            .map_or(0, |client| client.outbox().queued());
-        info!(reason, unsent, "client lost");
         self.release().await
     }
 }

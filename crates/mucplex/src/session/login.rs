@@ -10,9 +10,10 @@ use std::{
 };
 
 use mucplex_muc::SessionId;
-use mucplex_net::{Connection, Transport};
+use mucplex_net::Connection;
 use mucplex_stream::{
-    BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, UpstreamTls,
+    BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, Resumed,
+    sm::{Count, SmId},
 };
 use mucplex_xml::StreamErrorCondition;
 use tokio::{
@@ -21,8 +22,8 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{CLOSING, SessionInput, TLS_HANDSHAKE};
-use crate::server::Shared;
+use super::{CLOSING, SessionInput, TLS_HANDSHAKE, claim::PendingClaim};
+use crate::{server::Shared, upstream};
 
 /// How long a client may take from its connection to its bound session, its own thinking included.
 const LOGIN: Duration = Duration::from_secs(60);
@@ -53,6 +54,8 @@ pub(super) struct LoginTask<'a> {
     deadline: Instant,
     client_ended: bool,
     uplink_ended: bool,
+    /// The session that the client wants to resume.
+    claim: Option<PendingClaim>,
 }
 
 /// What a step of a login leads to: the next one, or its end, one way or the other.
@@ -81,6 +84,7 @@ impl<'a> LoginTask<'a> {
             deadline: Instant::now() + LOGIN,
             client_ended: false,
             uplink_ended: false,
+            claim: None,
         }
     }
 
@@ -125,15 +129,21 @@ impl<'a> LoginTask<'a> {
                     uplink.framer_mut().restart();
                 }
             }
-            // No session is kept for its client yet, and no uplink for another.
-            Output::FindSession { .. } => {
-                let unknown = Found::Unknown { h: None };
-                self.login.handle(Input::SessionFound(unknown));
+            Output::FindSession { previd, h } => self.find_session(&previd, h).await,
+            Output::SessionGone { .. } => {
+                if let Some(claim) = self.claim.take() {
+                    claim.session_gone();
+                }
+            }
+            Output::Resumed(resumed) => {
+                self.resume(resumed);
+                return ControlFlow::Break(None);
             }
             Output::BindRequested { .. } => {
                 self.login.handle(Input::BindDecision(BindDecision::Pass));
             }
-            Output::SessionGone { .. } | Output::Resumed(_) | Output::Attach(_) => {}
+            // Only after a decision to that end.
+            Output::Attach(_) => return ControlFlow::Break(None),
             Output::Bound(bound) => return ControlFlow::Break(self.bound(bound)),
             Output::Close { reason } => {
                 // Connections that only knock (probes, scanners) are no news.
@@ -163,6 +173,37 @@ impl<'a> LoginTask<'a> {
             uplink,
             bound,
         })
+    }
+
+    /// Claims the session that the client wants back.
+    async fn find_session(&mut self, previd: &SmId, h: Count) {
+        self.claim = None;
+        let claiming = PendingClaim::make(&self.shared.sessions, previd, h);
+        let claimed = tokio::select! {
+            claimed = claiming => claimed,
+            Interrupted(condition, text) = interruption(self.mailbox, self.deadline) => {
+                self.login.handle(Input::Abort(condition, text));
+                return;
+            }
+        };
+        let found = match claimed {
+            Some((claim, found)) => {
+                self.claim = Some(claim);
+                found
+            }
+            None => Found::Unknown { h: None },
+        };
+        self.login.handle(Input::SessionFound(found));
+    }
+
+    /// Both connections go to the session that the client has resumed.
+    fn resume(&mut self, resumed: Resumed) {
+        let (Some(client), Some(uplink)) = (self.client.take(), self.uplink.take()) else {
+            return;
+        };
+        if let Some(claim) = self.claim.take() {
+            claim.resume(client, uplink, resumed);
+        }
     }
 
     async fn close(&mut self) {
@@ -196,7 +237,7 @@ impl<'a> LoginTask<'a> {
     async fn dial(&mut self, domain: usize) {
         self.domain = Some(domain);
         let shared = Arc::clone(self.shared);
-        let input = match self.guarded(DIAL, open_uplink(&shared, domain)).await {
+        let input = match self.guarded(DIAL, upstream::open(&shared, domain)).await {
             Ok(Ok(uplink)) => {
                 self.uplink = Some(uplink);
                 Input::UplinkOpen
@@ -208,17 +249,11 @@ impl<'a> LoginTask<'a> {
     }
 
     async fn secure_uplink(&mut self) {
-        let settings = self
-            .domain
-            .and_then(|domain| self.shared.uplinks.get(domain));
-        let settings = settings.and_then(|uplink| uplink.client_tls.as_ref());
-        let (Some(uplink), Some(tls)) = (self.uplink.take(), settings) else {
-            self.login.handle(Input::UplinkFailed(DialFailure(
-                "no TLS settings for the server".into(),
-            )));
+        let (Some(uplink), Some(domain)) = (self.uplink.take(), self.domain) else {
             return;
         };
-        let handshake = uplink.secure_as_client(tls.starttls(), tls.name());
+        let shared = Arc::clone(self.shared);
+        let handshake = upstream::secure(&shared, domain, uplink);
         let input = match self.guarded(TLS_HANDSHAKE, handshake).await {
             Ok(Ok(uplink)) => {
                 self.uplink = Some(uplink);
@@ -380,28 +415,14 @@ async fn interruption(
                     | SessionInput::ToServer { .. }
                     | SessionInput::Carry(_)
                     | SessionInput::Siblings(_)
-                    | SessionInput::Release,
+                    | SessionInput::Release
+                    | SessionInput::Retain(_)
+                    | SessionInput::Claim(_)
+                    | SessionInput::Unclaim(_)
+                    | SessionInput::StreamGone(_)
+                    | SessionInput::Resume(_),
                 ) => {}
             }
         }
-    }
-}
-
-/// Opens the connection to a domain's server; with direct TLS, secured.
-async fn open_uplink(shared: &Shared, domain: usize) -> io::Result<Connection> {
-    let settings = shared
-        .uplinks
-        .get(domain)
-        .ok_or_else(|| io::Error::other("no such domain"))?;
-    let stream = shared
-        .dialer
-        .dial(&settings.target)
-        .await
-        .map_err(io::Error::other)?;
-    let uplink = Connection::new(Transport::Plain(stream), shared.server_limits);
-    match (settings.tls, &settings.client_tls) {
-        (UpstreamTls::Direct, Some(tls)) => uplink.secure_as_client(tls.direct(), tls.name()).await,
-        (UpstreamTls::Direct, None) => Err(io::Error::other("no TLS settings for the server")),
-        (UpstreamTls::None | UpstreamTls::StartTls, _) => Ok(uplink),
     }
 }

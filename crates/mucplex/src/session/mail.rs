@@ -15,19 +15,25 @@ impl Steady {
         match input {
             SessionInput::ToClient {
                 stanza,
-                charge,
+                freight,
                 urgency,
-            } => self.room_stanza(stanza, charge, urgency),
-            SessionInput::ToServer { stanza, charge } => {
-                self.queue_for_server(stanza, charge);
+            } => self.room_stanza(stanza, freight, urgency),
+            SessionInput::ToServer { stanza, freight } => {
+                self.queue_for_server(stanza, freight);
             }
             SessionInput::Carry(room) => {
                 if let Some(first) = self.routes.carry(&room) {
-                    self.uplink.outbox_mut().push(first);
+                    self.uplink.stream.push(first);
                 }
             }
             SessionInput::Siblings(has_siblings) => self.has_siblings = has_siblings,
+            SessionInput::Release if self.asleep.is_some() => self.released_asleep(),
             SessionInput::Release => self.released(),
+            SessionInput::Retain(home) => return self.retained(home),
+            SessionInput::Claim(claim) => return self.claim(claim).await,
+            SessionInput::Unclaim(number) => self.unclaim(number),
+            SessionInput::StreamGone(number) => return self.stream_gone(number).await,
+            SessionInput::Resume(resume) => return self.resume(*resume).await,
             SessionInput::End(condition, text) => return self.end_client(condition, text).await,
             SessionInput::Shutdown => self.shut_down(),
         }
@@ -36,9 +42,9 @@ impl Steady {
 
     /// Ends a session whose peer does not read what it is sent.
     pub(super) async fn within_bound(&mut self) -> Flow {
-        if self.uplink.outbox().queued() > self.owed.bound() {
+        if self.uplink.stream.outbox().queued() > self.owed.bound() {
             warn!(
-                bytes = self.uplink.outbox().queued(),
+                bytes = self.uplink.stream.outbox().queued(),
                 "a server that does not read is given up"
             );
             return Flow::Break(CONNECTION_LOST);
@@ -75,7 +81,7 @@ impl Steady {
             "the server is shutting down",
         ));
         if !matches!(self.phase, Phase::Ending) {
-            self.uplink.outbox_mut().push(stream_end());
+            self.uplink.stream.push(stream_end());
             self.enter(Phase::Ending);
         }
     }

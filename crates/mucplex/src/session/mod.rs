@@ -4,23 +4,39 @@
 //! are no room traffic never leave this task.
 
 mod bounce;
+mod claim;
 mod client;
+mod ending;
 mod login;
 mod mail;
 mod queue;
 mod server;
+mod sleep;
 mod steady;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mucplex_muc::{RoomJid, SessionId, Urgency};
-use mucplex_net::{Charge, Connection, Transport};
+use mucplex_net::{Connection, Freight, Transport};
 use mucplex_stream::ListenerTls;
 use mucplex_xml::{Outgoing, StreamErrorCondition};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    time::timeout,
+};
 use tracing::{Instrument as _, Span, debug, field::Empty, info_span};
 
-use crate::server::Shared;
+use crate::{anchor::Home, server::Shared};
+
+pub(crate) use sleep::{Claim, Claimed, Fresh, Resume};
+pub(crate) use steady::FRAMES_PER_TURN;
+
+/// Both ends of what reaches a task.
+pub(crate) type Mailbox = (
+    UnboundedSender<SessionInput>,
+    UnboundedReceiver<SessionInput>,
+);
 
 /// What a queued stanza costs beside its bytes.
 pub(crate) const PER_STANZA: usize = 128;
@@ -35,21 +51,28 @@ pub(crate) enum SessionInput {
     /// From the hub to this session's client.
     ToClient {
         stanza: Outgoing,
-        charge: Charge,
+        freight: Freight,
         urgency: Urgency,
     },
-    /// From the hub to the server on this session's uplink; with the charge of the session that
-    /// caused it.
-    ToServer {
-        stanza: Outgoing,
-        charge: Option<Charge>,
-    },
+    /// From the hub to the server on this session's uplink; with what the session that caused it
+    /// has at stake.
+    ToServer { stanza: Outgoing, freight: Freight },
     /// What this room sends on the uplink goes to the hub from now on.
     Carry(RoomJid),
     /// Whether the account has other sessions, which may live by what this uplink carries.
     Siblings(bool),
     /// The hub has no more use for the uplink than the client has.
     Release,
+    /// The client has ended, and the uplink goes on as the account's anchor.
+    Retain(Home),
+    /// A login wants to resume the session.
+    Claim(Claim),
+    /// Nothing came of the claim with this number.
+    Unclaim(u64),
+    /// The server has told the login with this claim that the session's stream is over.
+    StreamGone(u64),
+    /// The session goes on on another connection.
+    Resume(Box<Resume>),
     /// The client's stream ends with an error.
     End(StreamErrorCondition, &'static str),
     /// The process ends.
@@ -75,8 +98,8 @@ pub(crate) async fn serve(
             "account",
             tracing::field::display(logged_in.bound.jid.to_bare()),
         );
-        steady::Steady::new(shared, session, uplink, logged_in, mailbox)
-            .run(sender)
+        steady::Steady::new(shared, session, uplink, logged_in, (sender, mailbox))
+            .run()
             .await;
     }
     .instrument(span)
@@ -88,7 +111,7 @@ async fn log_in(
     stream: TcpStream,
     tls: ListenerTls,
     session: SessionId,
-    mailbox: &mut mpsc::UnboundedReceiver<SessionInput>,
+    mailbox: &mut UnboundedReceiver<SessionInput>,
 ) -> Option<login::LoggedIn> {
     debug!("connected");
     let mut client = Connection::new(Transport::Plain(stream), shared.client_limits);

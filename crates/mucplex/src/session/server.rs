@@ -1,6 +1,7 @@
 //! What comes from the server.
 
 use mucplex_muc::ServerRoute;
+use mucplex_net::Freight;
 use mucplex_xml::{Event, Frame, Kind, StreamErrorCondition};
 use tracing::{debug, info};
 
@@ -8,7 +9,10 @@ use super::{
     bounce::{Undelivered, undelivered},
     steady::{FRAMES_PER_TURN, Farewell, Flow, Phase, Steady},
 };
-use crate::account::AccountInput;
+use crate::{
+    account::AccountInput,
+    uplink::{Counted, Garbled},
+};
 
 /// How a client learns of it.
 pub(super) const CONNECTION_LOST: Farewell = Farewell::Error(
@@ -24,7 +28,7 @@ impl Steady {
             if !self.uplink_may_go_on() {
                 return Flow::Continue(());
             }
-            match self.uplink.framer_mut().next_event() {
+            match self.uplink.stream.next_event() {
                 Ok(Some(Event::Frame(frame))) => self.server_frame(frame).await?,
                 Ok(Some(Event::Whitespace(space))) => self.keepalive(space),
                 Ok(Some(Event::End)) => {
@@ -43,26 +47,49 @@ impl Steady {
     }
 
     async fn server_frame(&mut self, frame: Frame) -> Flow {
-        let route = self.routes.from_server(&frame);
-        if let ServerRoute::Carbons(enabled) = route {
-            let session = self.session;
-            self.tell(AccountInput::Carbons { session, enabled })
-                .await?;
+        match self.uplink.counts(&frame) {
+            Some(Ok(Counted::Done)) => return Flow::Continue(()),
+            // What the client has, the client has to say.
+            Some(Ok(Counted::Asks)) => {
+                if let Some(client) = &mut self.client {
+                    client.want_ack();
+                }
+                return Flow::Continue(());
+            }
+            Some(Err(Garbled(error))) => {
+                info!("the server's stream management cannot be followed");
+                self.uplink.stream.push(error);
+                return Flow::Break(CONNECTION_LOST);
+            }
+            None => {}
         }
-        match route {
+        let frame = self.passable(frame);
+        let custody = self.uplink.stream.receive(&frame);
+        match self.routes.from_server(&frame) {
             ServerRoute::Hub => {
                 let (uplink, frame) = (self.uplink_id, frame.portable());
-                return self.tell(AccountInput::FromServer { uplink, frame }).await;
+                return self
+                    .tell(AccountInput::FromServer {
+                        uplink,
+                        frame,
+                        custody,
+                    })
+                    .await;
             }
-            ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_)
-                if self.client.is_none() =>
-            {
-                self.no_reader(&frame);
+            ServerRoute::Direct => {}
+            ServerRoute::Carbons(enabled) => {
+                let session = self.session;
+                self.tell(AccountInput::Carbons { session, enabled })
+                    .await?;
             }
-            ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_) => {
-                let urgency = self.csi.urgency_of(&frame);
-                self.queue_for_client(&frame, urgency);
+            ServerRoute::Bookmarks(rooms) => {
+                self.tell(AccountInput::BookmarksRetracted(rooms)).await?;
             }
+        }
+        if self.client.is_some() {
+            self.queue_frame(&frame, custody);
+        } else {
+            self.no_reader(&frame);
         }
         if frame.kind() == Kind::StreamError {
             // RFC 6120 4.9.1.1: it ends the stream, whatever follows.
@@ -78,7 +105,7 @@ impl Steady {
             (Undelivered::Count, _) | (Undelivered::Answer(_), Phase::Ending) => {
                 self.undelivered += 1;
             }
-            (Undelivered::Answer(answer), _) => self.queue_for_server(answer, None),
+            (Undelivered::Answer(answer), _) => self.queue_for_server(answer, Freight::default()),
         }
     }
 
@@ -88,13 +115,21 @@ impl Steady {
             condition = condition.name(),
             "the server's stream cannot be read on"
         );
-        self.uplink.outbox_mut().push(condition.to_xml(None));
+        self.uplink.stream.push(condition.to_xml(None));
         Flow::Break(CONNECTION_LOST)
     }
 
-    /// The uplink's connection is gone.
-    pub(super) fn uplink_lost(&mut self, reason: &str) -> Flow {
+    /// The uplink's connection is gone. A client that can resume its session brings another one if
+    /// it is made to come back, and the server's stream goes on there; to any other it is the end.
+    pub(super) async fn uplink_lost(&mut self, reason: &str) -> Flow {
         match self.phase {
+            Phase::Open if self.uplink.is_resumable() && self.resumption.is_some() => {
+                if self.asleep.is_none() {
+                    self.client_lost("it is to come back with another uplink")
+                        .await?;
+                }
+                self.suspend_uplink(reason).await
+            }
             Phase::Open | Phase::Withholding(_) => {
                 info!(reason, "uplink lost");
                 Flow::Break(CONNECTION_LOST)

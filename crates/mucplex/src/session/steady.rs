@@ -24,22 +24,31 @@ use std::{
     ops::ControlFlow,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use jid::FullJid;
 use mucplex_muc::{AccountJid, Csi, RouteSettings, Routes, SessionId, UplinkId};
-use mucplex_net::{Budget, Charge, Connection};
-use mucplex_stream::{ContentNamespace, stream_end};
+use mucplex_net::{Budget, Freight};
+use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
     sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
-use tracing::{Instrument as _, debug, info, warn};
 
-use super::{CLOSING, SessionInput, login::LoggedIn};
-use crate::{account::AccountInput, server::Shared};
+use super::{
+    Mailbox, SessionInput,
+    login::LoggedIn,
+    sleep::{Asleep, Resumption},
+};
+use crate::{
+    account::AccountInput,
+    alarm::Alarm,
+    anchor::Home,
+    registry::Accounts,
+    server::Shared,
+    stream::{Stream, settled},
+    uplink::Uplink,
+};
 
 /// What may wait for the server before the client is no longer read.
 const WAITING: usize = 64 * 1024;
@@ -47,15 +56,11 @@ const WAITING: usize = 64 * 1024;
 const IN_FLIGHT: usize = 64 * 1024;
 /// The part of the outbox's bound that may be held for an inactive client: by itself it neither
 /// keeps the uplink from being read nor tells the account's owner to be slow.
-const HELD_SHARE: usize = 8;
+pub(super) const HELD_SHARE: usize = 8;
 /// So much is written even while there is more to read.
 const WRITE_BATCH: usize = 16 * 1024;
 /// Frames taken from one side before the others have their turn.
-pub(super) const FRAMES_PER_TURN: usize = 64;
-/// How long the hub may keep an uplink whose client has gone, or a client's unavailable.
-const RELEASE: Duration = Duration::from_secs(15);
-/// How long the server may take to answer `</stream:stream>`.
-const SERVER_END: Duration = Duration::from_secs(3);
+pub(crate) const FRAMES_PER_TURN: usize = 64;
 
 /// A session and its two connections.
 pub(super) struct Steady {
@@ -67,10 +72,18 @@ pub(super) struct Steady {
     pub(super) routes: Routes,
     /// Everything for the client goes through here; what it holds is charged to `owed` all the
     /// while.
-    pub(super) csi: Csi<Charge>,
+    pub(super) csi: Csi<Freight>,
     /// `None` once it is gone, or on its own way to its end.
-    pub(super) client: Option<Connection>,
-    pub(super) uplink: Connection,
+    pub(super) client: Option<Stream>,
+    pub(super) uplink: Uplink,
+    /// How the client can resume the session.
+    pub(super) resumption: Option<Resumption>,
+    /// The client is away and may resume.
+    pub(super) asleep: Option<Asleep>,
+    /// The login that is about to resume the session.
+    pub(super) claimed: Option<u64>,
+    /// The hub has released the uplink meanwhile.
+    pub(super) released_while_claimed: bool,
     pub(super) account: Sender<AccountInput>,
     pub(super) phase: Phase,
     /// What waits for the client, here and in the mailbox.
@@ -80,17 +93,23 @@ pub(super) struct Steady {
     /// The framer may hold another frame.
     pub(super) client_has_more: bool,
     pub(super) uplink_has_more: bool,
-    /// How the uplink's stream declares `jabber:client`.
-    content: ContentNamespace,
     /// Other sessions of the account may live by what this uplink carries.
     pub(super) has_siblings: bool,
+    /// The uplink stays as the account's anchor.
+    pub(super) retained: Option<Home>,
     /// Stanzas of the server that had no reader and no sender to be told.
     pub(super) undelivered: usize,
-    mailbox: UnboundedReceiver<SessionInput>,
-    jid: FullJid,
-    client_lang: Option<String>,
+    /// The headers of both streams belong together, as far as they declare what stanzas use: those
+    /// of a client that has resumed are of different times.
+    pub(super) streams_match: bool,
+    /// The session was available (RFC 6121 4.2) when its client was last heard of.
+    pub(super) available: bool,
+    /// What the client has logged in with, until the account's owner has it.
+    credentials: Option<Credentials>,
+    pub(super) mailbox: UnboundedReceiver<SessionInput>,
+    pub(super) own_mailbox: UnboundedSender<SessionInput>,
     /// When the phase has lasted too long.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     turn: u8,
 }
 
@@ -129,6 +148,8 @@ enum Event {
     UplinkFrames,
     UplinkLost(String),
     Deadline,
+    /// A peer can be told of more that is handled.
+    Settled,
     /// Something that waited may go on.
     Relieved,
 }
@@ -139,20 +160,21 @@ impl Steady {
         session: SessionId,
         uplink_id: UplinkId,
         logged_in: LoggedIn,
-        mailbox: UnboundedReceiver<SessionInput>,
+        (own_mailbox, mailbox): Mailbox,
     ) -> Self {
         let LoggedIn {
             client,
             uplink,
-            bound,
+            mut bound,
         } = logged_in;
+        let credentials = bound.login.credentials.take();
         let account_jid = AccountJid(bound.jid.to_bare());
         let route_settings = RouteSettings {
             server_csi: bound.login.server_csi,
             passthrough: shared.passthrough.clone(),
         };
         Self {
-            account: shared.accounts.owner(&account_jid),
+            account: Accounts::owner(&shared, &account_jid),
             owed: Budget::new(shared.outbox_bytes),
             in_flight: Budget::new(IN_FLIGHT),
             session,
@@ -160,40 +182,49 @@ impl Steady {
             own_bare: account_jid.to_string(),
             routes: Routes::new(bound.jid.clone(), route_settings),
             csi: Csi::new(&bound.jid, shared.outbox_bytes / HELD_SHARE),
-            client: Some(client),
-            uplink,
+            client: Some(Stream::new(client)),
+            uplink: Uplink::bound(uplink, bound.jid, bound.login),
+            resumption: None,
+            asleep: None,
+            claimed: None,
+            released_while_claimed: false,
             phase: Phase::Open,
             // The login may have left frames behind.
             client_has_more: true,
             uplink_has_more: true,
+            retained: None,
             undelivered: 0,
+            streams_match: true,
+            available: false,
+            credentials,
             mailbox,
-            content: bound.login.content,
+            own_mailbox,
             has_siblings: false,
-            jid: bound.jid,
-            client_lang: bound.login.client_lang,
             deadline: None,
             turn: 0,
             shared,
         }
     }
 
-    /// Runs the session to its end. `sender` is that of its own mailbox, for the account's owner.
-    pub(super) async fn run(mut self, sender: UnboundedSender<SessionInput>) {
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self) {
+        let mut alarm = Alarm::default();
         let bound = AccountInput::Bound {
             session: self.session,
             uplink: self.uplink_id,
-            jid: self.jid.clone(),
-            client_lang: self.client_lang.take(),
-            mailbox: sender,
+            jid: self.uplink.jid.clone(),
+            client_lang: self.uplink.lang.clone(),
+            mailbox: self.own_mailbox.clone(),
             owed: Arc::clone(&self.owed),
+            domain: self.uplink.domain,
+            credentials: self.credentials.take(),
         };
         let mut flow = self.tell(bound).await;
         let farewell = loop {
             if let ControlFlow::Break(farewell) = flow {
                 break farewell;
             }
-            let event = self.next_event().await;
+            let event = self.next_event(&mut alarm).await;
             flow = self.handle(event).await;
         };
         self.finish(farewell).await;
@@ -205,13 +236,13 @@ impl Steady {
             Event::ClientFrames => self.client_frames().await,
             Event::ClientLost(reason) => self.client_lost(&reason).await,
             Event::UplinkFrames => self.uplink_frames().await,
-            Event::UplinkLost(reason) => self.uplink_lost(&reason),
-            Event::Deadline => self.too_late(),
-            Event::Relieved => Flow::Continue(()),
+            Event::UplinkLost(reason) => self.uplink_lost(&reason).await,
+            Event::Deadline => self.deadline_passed().await,
+            Event::Relieved | Event::Settled => Flow::Continue(()),
         }
     }
 
-    async fn next_event(&mut self) -> Event {
+    async fn next_event(&mut self, alarm: &mut Alarm) -> Event {
         // Asked before the client is polled: what is given back from now on wakes this task, even
         // before it waits.
         let held_back = self.in_flight.is_over();
@@ -223,18 +254,17 @@ impl Steady {
                 pending::<()>().await;
             }
         };
-        let deadline = self.deadline;
-        let late = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => pending().await,
-            }
-        };
+        let client_settled = settled(self.client.as_ref().and_then(Stream::awaited));
+        let uplink_settled = settled(self.uplink.stream.awaited());
         tokio::select! {
             biased;
-            event = poll_fn(|cx| self.poll_event(cx)) => event,
+            event = poll_fn(|cx| match self.poll_event(cx) {
+                Poll::Ready(event) => Poll::Ready(event),
+                Poll::Pending => alarm.poll(cx, self.next_deadline()).map(|()| Event::Deadline),
+            }) => event,
             () = relieved => Event::Relieved,
-            () = late => Event::Deadline,
+            () = client_settled => Event::Settled,
+            () = uplink_settled => Event::Settled,
         }
     }
 
@@ -301,7 +331,7 @@ impl Steady {
         if self.uplink_has_more {
             return Poll::Ready(Event::UplinkFrames);
         }
-        self.uplink.poll_read(cx).map(|read| match read {
+        self.uplink.stream.poll_read(cx).map(|read| match read {
             Ok(0) => Event::UplinkLost("closed without an end of the stream".to_owned()),
             Ok(_) => Event::UplinkFrames,
             Err(error) => Event::UplinkLost(error.to_string()),
@@ -314,16 +344,21 @@ impl Steady {
             .client
             .as_ref()
             .map_or(0, |client| client.outbox().queued());
-        client.max(self.uplink.outbox().queued())
+        client.max(self.uplink.stream.outbox().queued())
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Option<Event> {
+        let now = Instant::now();
+        self.uplink.stream.flush_counts(now);
+        if let Some(client) = &mut self.client {
+            client.flush_counts(now);
+        }
         if let Some(client) = &mut self.client
             && let Poll::Ready(Err(error)) = client.poll_write(cx)
         {
             return Some(Event::ClientLost(error.to_string()));
         }
-        match self.uplink.poll_write(cx) {
+        match self.uplink.stream.poll_write(cx) {
             Poll::Ready(Err(error)) => Some(Event::UplinkLost(error.to_string())),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         }
@@ -331,8 +366,9 @@ impl Steady {
 
     pub(super) fn client_may_go_on(&self) -> bool {
         matches!(self.phase, Phase::Open)
+            && self.asleep.is_none()
             && self.client.is_some()
-            && self.uplink.outbox().queued() <= WAITING
+            && self.uplink.stream.outbox().queued() <= WAITING
             && !self.in_flight.is_over()
     }
 
@@ -340,6 +376,32 @@ impl Steady {
         self.client.is_none()
             || (self.routes.carries() && self.has_siblings)
             || self.owed.used() <= self.owed.bound() / 2
+    }
+
+    /// The earliest of all that can become late.
+    fn next_deadline(&self) -> Option<Instant> {
+        let client = self.client.as_ref().and_then(Stream::deadline);
+        let asleep = self.asleep_deadline();
+        [self.deadline, client, self.uplink.stream.deadline(), asleep]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Something is late, or may be: the timer is not moved back.
+    async fn deadline_passed(&mut self) -> Flow {
+        let now = Instant::now();
+        if self.client.as_ref().is_some_and(|it| it.is_silent(now)) {
+            self.client_lost("does not acknowledge anything").await?;
+        }
+        if self.uplink.stream.is_silent(now) {
+            return self.uplink_lost("does not acknowledge anything").await;
+        }
+        self.asleep_too_long(now).await?;
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return self.too_late();
+        }
+        Flow::Continue(())
     }
 
     /// Tells the account's owner. It waits for nobody, so this wait is short.
@@ -353,112 +415,9 @@ impl Steady {
         }
     }
 
-    /// Queues for the server what the proxy or another session has written: it takes
-    /// `jabber:client` for the default namespace, which it is on nearly every stream.
-    pub(super) fn queue_for_server(&mut self, stanza: impl Into<Outgoing>, charge: Option<Charge>) {
-        let mut stanza = stanza.into();
-        if self.content != ContentNamespace::Default
-            && let Ok(frame) = Frame::parse(stanza.to_bytes(), &self.shared.server_limits)
-        {
-            stanza = frame.declaring_client();
-        }
-        self.uplink.outbox_mut().push_charged(stanza, charge);
-    }
-
-    /// Enters a phase that must not last for ever.
-    pub(super) fn enter(&mut self, phase: Phase) {
-        self.deadline = match phase {
-            Phase::Open => None,
-            Phase::Withholding(_) | Phase::Releasing(_) => Some(Instant::now() + RELEASE),
-            Phase::Ending => Some(Instant::now() + SERVER_END),
-        };
-        self.phase = phase;
-    }
-
-    /// The client is done or gone: its rooms are handed over before the uplink may end.
-    pub(super) async fn release(&mut self) -> Flow {
-        let withheld = match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Open => None,
-            Phase::Withholding(frame) => Some(frame),
-            phase @ (Phase::Releasing(_) | Phase::Ending) => {
-                self.phase = phase;
-                return Flow::Continue(());
-            }
-        };
-        self.enter(Phase::Releasing(withheld));
-        self.tell(AccountInput::Ended {
-            session: self.session,
-        })
-        .await
-    }
-
-    /// The uplink is free: what was withheld goes out, and the end of a client that is done.
-    pub(super) fn released(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Open => {}
-            Phase::Withholding(frame) => {
-                self.uplink.outbox_mut().push(&frame);
-                self.enter(Phase::Open);
-            }
-            Phase::Releasing(withheld) => {
-                if let Some(frame) = withheld {
-                    self.uplink.outbox_mut().push(&frame);
-                }
-                self.uplink.outbox_mut().push(stream_end());
-                self.enter(Phase::Ending);
-            }
-            Phase::Ending => self.phase = Phase::Ending,
-        }
-    }
-
-    fn too_late(&mut self) -> Flow {
-        match self.phase {
-            Phase::Open => self.enter(Phase::Open),
-            Phase::Withholding(_) | Phase::Releasing(_) => {
-                warn!("the uplink was not released in time");
-                self.released();
-            }
-            Phase::Ending => {
-                debug!("the server does not end its stream");
-                return Flow::Break(Farewell::End);
-            }
-        }
-        Flow::Continue(())
-    }
-
-    /// Lets a client that is still there go with what it is owed, on its own time.
-    pub(super) fn dismiss_client(&mut self, farewell: Farewell) {
-        self.flush_held();
-        let Some(mut client) = self.client.take() else {
-            return;
-        };
-        if let Farewell::Error(condition, text) = farewell {
-            info!(condition = condition.name(), text, "client ended");
-            client.outbox_mut().push(condition.to_xml(Some(text)));
-        }
-        client.outbox_mut().push(stream_end());
-        let closing = async move {
-            let unsent = client.close(CLOSING).await;
-            if unsent > 0 {
-                debug!(unsent, "the client did not take its last bytes");
-            }
-        };
-        self.shared.tasks.spawn(closing.in_current_span());
-    }
-
-    /// The end of the session, whatever it came from.
-    async fn finish(mut self, farewell: Farewell) {
-        self.dismiss_client(farewell);
-        // An owner that is gone needs no telling.
-        let _ = self
-            .tell(AccountInput::UplinkLost {
-                uplink: self.uplink_id,
-            })
-            .await;
-        if !matches!(self.phase, Phase::Ending) {
-            self.uplink.outbox_mut().push(stream_end());
-        }
-        let unsent = self.uplink.close(CLOSING).await;
-        info!(unsent, undelivered = self.undelivered, "session ended");
+    /// Queues for the server what the proxy or another session has written.
+    pub(super) fn queue_for_server(&mut self, stanza: impl Into<Outgoing>, freight: Freight) {
+        let limits = &self.shared.server_limits;
+        self.uplink.queue(stanza, freight, limits);
     }
 }

@@ -1,0 +1,257 @@
+//! Stream management (XEP-0198) on one stream, in either role: what was received and is settled,
+//! what the peer has acknowledged, and who has asked whom.
+
+use std::{sync::Arc, time::Duration};
+
+use mucplex_net::{Custody, Ledger, Outbox};
+use mucplex_stream::sm::{Count, Nonza, handled_count_too_high};
+use tokio::time::Instant;
+
+/// The peer is asked when so much of what it was sent is not acknowledged.
+const ASK_STANZAS: usize = 16;
+const ASK_BYTES: usize = 16 * 1024;
+/// It is asked this long after the first stanza that is not.
+const ASK_DELAY: Duration = Duration::from_secs(5);
+/// A peer that does not answer for so long is gone.
+const UNANSWERED: Duration = Duration::from_secs(60);
+
+/// The state of one stream; it outlives the connection.
+#[derive(Debug)]
+pub(crate) struct Management {
+    ledger: Arc<Ledger>,
+    acknowledged: Count,
+    /// The peer was asked, and has not answered since.
+    asked: Option<Instant>,
+    /// It is to be asked as soon as there is anything to ask for.
+    wants_ack: bool,
+    /// The first of what it was sent and not asked about.
+    unasked: Option<Instant>,
+    owed: Option<Owed>,
+    /// What the peer was told last.
+    told: u64,
+    /// How long an answer waits for all of it to be settled.
+    patience: Duration,
+}
+
+/// An answer that the peer waits for.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// All that had come when it asked.
+    count: u64,
+    until: Instant,
+}
+
+/// The peer acknowledges what it was not sent: this goes to it before its stream ends.
+#[derive(Debug)]
+pub(crate) struct TooHigh(pub(crate) bytes::Bytes);
+
+impl Management {
+    /// Of a stream that begins to count now. `patience`: how long an answer to the peer may wait
+    /// for what is not settled; it is told the truth then, and the rest when it is true.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self::resumed(0, Count::ZERO, patience)
+    }
+
+    /// Of a stream that goes on, on which so much was handled and acknowledged before.
+    pub(crate) fn resumed(handled: u64, acknowledged: Count, patience: Duration) -> Self {
+        Self {
+            ledger: Ledger::resumed(handled),
+            acknowledged,
+            asked: None,
+            wants_ack: false,
+            unasked: None,
+            owed: None,
+            told: handled,
+            patience,
+        }
+    }
+
+    /// A stanza has come.
+    pub(crate) fn receive(&self) -> Custody {
+        self.ledger.receive()
+    }
+
+    /// What may be told to the peer as handled, modulo 2^32.
+    pub(crate) fn handled(&self) -> Count {
+        count(self.ledger.settled())
+    }
+
+    /// What has come at all. It is told to a peer that resumes while the proxy lives to deliver it.
+    pub(crate) fn received(&self) -> Count {
+        count(self.ledger.received())
+    }
+
+    /// The peer asks.
+    pub(crate) fn requested(&mut self, now: Instant) {
+        self.owed = Some(Owed {
+            count: self.ledger.received(),
+            until: now + self.patience,
+        });
+    }
+
+    /// The peer answers.
+    ///
+    /// # Errors
+    /// [`TooHigh`]: its stream is to be ended.
+    pub(crate) fn acknowledged(&mut self, h: Count, outbox: &mut Outbox) -> Result<(), TooHigh> {
+        let (written, _) = outbox.unacknowledged();
+        let limit = u32::try_from(written).unwrap_or(u32::MAX);
+        let Some(anew) = h.since(self.acknowledged, limit) else {
+            let sent = self.acknowledged.advance(limit);
+            return Err(TooHigh(handled_count_too_high(h, sent)));
+        };
+        self.acknowledged = h;
+        self.asked = None;
+        self.unasked = None;
+        // Not more than is kept, as was just seen.
+        let _ = outbox.acknowledged(anew as usize);
+        Ok(())
+    }
+
+    /// Whether this `h` can be true.
+    pub(crate) fn accepts(&self, h: Count, outbox: &Outbox) -> bool {
+        let written = u32::try_from(outbox.unacknowledged().0).unwrap_or(u32::MAX);
+        h.since(self.acknowledged, written).is_some()
+    }
+
+    /// Somebody waits for what the peer has.
+    pub(crate) fn want_ack(&mut self) {
+        self.wants_ack = true;
+    }
+
+    /// Queues what is due: an answer, a request.
+    pub(crate) fn flush(&mut self, outbox: &mut Outbox, now: Instant) {
+        self.answer(outbox, now);
+        if outbox.outstanding() == 0 {
+            self.unasked = None;
+            return;
+        }
+        if self.asked.is_some() {
+            return;
+        }
+        let since = *self.unasked.get_or_insert(now);
+        let much = outbox.outstanding() >= ASK_STANZAS
+            || outbox.unacknowledged().1 + outbox.queued() >= ASK_BYTES;
+        if self.wants_ack || much || now >= since + ASK_DELAY {
+            self.ask(outbox, now);
+        }
+    }
+
+    /// Asks the peer.
+    pub(crate) fn ask(&mut self, outbox: &mut Outbox, now: Instant) {
+        self.wants_ack = false;
+        self.asked.get_or_insert(now);
+        outbox.push(Nonza::Request.to_bytes());
+    }
+
+    fn answer(&mut self, outbox: &mut Outbox, now: Instant) {
+        let Some(owed) = &mut self.owed else { return };
+        let settled = self.ledger.settled();
+        let complete = settled >= owed.count;
+        if !complete && now < owed.until {
+            return;
+        }
+        // Told once what is true so far, it is told the rest when that is true.
+        if complete {
+            self.owed = None;
+        } else {
+            owed.until = now + UNANSWERED / 2;
+        }
+        self.told = settled;
+        let h = count(settled);
+        outbox.push(Nonza::Ack { h }.to_bytes());
+    }
+
+    /// When [`flush`](Self::flush) or [`is_silent`](Self::is_silent) may have something new.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let owed = self.owed.map(|owed| owed.until);
+        let asked = self.asked.map(|at| at + UNANSWERED);
+        let unasked = self.unasked.filter(|_| self.asked.is_none());
+        let ask = unasked.map(|since| since + ASK_DELAY);
+        [owed, asked, ask].into_iter().flatten().min()
+    }
+
+    /// The peer was asked and does not answer.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|at| now >= at + UNANSWERED)
+    }
+
+    /// Waits for what an answer is owed for to be settled elsewhere.
+    pub(crate) fn awaited(&self) -> Option<(Arc<Ledger>, u64)> {
+        self.owed.map(|owed| (Arc::clone(&self.ledger), owed.count))
+    }
+
+    /// The stream goes on on another connection: what was asked on the old one is not answered.
+    pub(crate) fn reconnected(&mut self) {
+        self.asked = None;
+        self.unasked = None;
+        self.owed = None;
+    }
+}
+
+fn count(stanzas: u64) -> Count {
+    // XEP-0198 4: modulo 2^32.
+    Count::new((stanzas & u64::from(u32::MAX)) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mucplex_net::Freight;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn queued(outbox: &Outbox) -> usize {
+        outbox.queued()
+    }
+
+    /// Decision 0003: an `h` is a promise.
+    #[test]
+    fn an_answer_waits_for_what_is_not_settled() {
+        let mut management = Management::new(PATIENCE);
+        let mut outbox = Outbox::new();
+        let custody = management.receive();
+        let now = Instant::now();
+        management.requested(now);
+        management.flush(&mut outbox, now);
+        assert_eq!(queued(&outbox), 0);
+        // Told the truth after a while, and the rest when it is true.
+        management.flush(&mut outbox, now + PATIENCE);
+        assert_eq!(queued(&outbox), "<a xmlns='urn:xmpp:sm:3' h='0'/>".len());
+        drop(custody);
+        management.flush(&mut outbox, now + PATIENCE);
+        assert_eq!(
+            queued(&outbox),
+            2 * "<a xmlns='urn:xmpp:sm:3' h='0'/>".len()
+        );
+        management.flush(&mut outbox, now + 10 * PATIENCE);
+        assert_eq!(
+            queued(&outbox),
+            2 * "<a xmlns='urn:xmpp:sm:3' h='0'/>".len()
+        );
+    }
+
+    #[test]
+    fn a_peer_is_asked_in_time_and_found_silent() {
+        let mut management = Management::new(PATIENCE);
+        let mut outbox = Outbox::new();
+        outbox.keep_until_acknowledged();
+        let now = Instant::now();
+        management.flush(&mut outbox, now);
+        assert_eq!(management.deadline(), None);
+        outbox.push_stanza(Bytes::from_static(b"<message/>"), Freight::default());
+        management.flush(&mut outbox, now);
+        assert_eq!(
+            (queued(&outbox), management.deadline()),
+            (10, Some(now + ASK_DELAY))
+        );
+        management.flush(&mut outbox, now + ASK_DELAY);
+        assert_eq!(queued(&outbox), 10 + "<r xmlns='urn:xmpp:sm:3'/>".len());
+        assert!(!management.is_silent(now + UNANSWERED));
+        assert!(management.is_silent(now + ASK_DELAY + UNANSWERED));
+        // More than was written cannot be acknowledged.
+        assert!(management.acknowledged(Count::new(1), &mut outbox).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! How a session ends: its rooms are handed over before its uplink may go, or the uplink stays as
+//! the account's anchor.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mucplex_net::Freight;
+use mucplex_stream::stream_end;
+use tokio::time::Instant;
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::{
+    CLOSING,
+    steady::{Farewell, Flow, Phase, Steady},
+};
+use crate::{
+    account::AccountInput,
+    anchor::{Anchor, Home},
+};
+
+/// How long the hub may keep an uplink whose client has gone, or a client's unavailable.
+const RELEASE: Duration = Duration::from_secs(15);
+/// How long the server may take to answer `</stream:stream>`.
+const SERVER_END: Duration = Duration::from_secs(3);
+
+impl Steady {
+    /// Enters a phase that must not last for ever.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.deadline = match phase {
+            Phase::Open => None,
+            Phase::Withholding(_) | Phase::Releasing(_) => Some(Instant::now() + RELEASE),
+            Phase::Ending => Some(Instant::now() + SERVER_END),
+        };
+        self.phase = phase;
+    }
+
+    /// The client is done or gone: its rooms are handed over before the uplink may end.
+    pub(super) async fn release(&mut self) -> Flow {
+        let withheld = match std::mem::replace(&mut self.phase, Phase::Open) {
+            Phase::Open => None,
+            Phase::Withholding(frame) => Some(frame),
+            phase @ (Phase::Releasing(_) | Phase::Ending) => {
+                self.phase = phase;
+                return Flow::Continue(());
+            }
+        };
+        self.enter(Phase::Releasing(withheld));
+        self.resumption = None;
+        self.tell(AccountInput::Ended {
+            session: self.session,
+            available: self.available,
+        })
+        .await
+    }
+
+    /// The uplink is free: what was withheld goes out, and the end of a client that is done.
+    pub(super) fn released(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Open) {
+            Phase::Open => {}
+            Phase::Withholding(frame) => {
+                self.uplink.stream.push_frame(&frame, Freight::default());
+                self.available = false;
+                self.enter(Phase::Open);
+            }
+            Phase::Releasing(withheld) => {
+                if let Some(frame) = withheld {
+                    self.uplink.stream.push_frame(&frame, Freight::default());
+                }
+                self.uplink.stream.push(stream_end());
+                self.enter(Phase::Ending);
+            }
+            Phase::Ending => self.phase = Phase::Ending,
+        }
+    }
+
+    /// The uplink goes on without the client: its presence ends here.
+    pub(super) fn retained(&mut self, home: Home) -> Flow {
+        self.retained = Some(home);
+        let phase = std::mem::replace(&mut self.phase, Phase::Ending);
+        let withheld = match phase {
+            Phase::Releasing(withheld) => withheld,
+            Phase::Open | Phase::Withholding(_) | Phase::Ending => None,
+        };
+        match withheld {
+            Some(frame) => self.uplink.stream.push_frame(&frame, Freight::default()),
+            None if self.available => {
+                let unavailable = Bytes::from_static(b"<presence type='unavailable'/>");
+                self.queue_for_server(unavailable, Freight::default());
+            }
+            None => {}
+        }
+        Flow::Break(Farewell::End)
+    }
+
+    pub(super) fn too_late(&mut self) -> Flow {
+        match self.phase {
+            Phase::Open => self.enter(Phase::Open),
+            Phase::Withholding(_) | Phase::Releasing(_) => {
+                warn!("the uplink was not released in time");
+                self.released();
+            }
+            Phase::Ending => {
+                debug!("the server does not end its stream");
+                return Flow::Break(Farewell::End);
+            }
+        }
+        Flow::Continue(())
+    }
+
+    /// Lets a client that is still there go with what it is owed, on its own time.
+    pub(super) fn dismiss_client(&mut self, farewell: Farewell) {
+        self.flush_held();
+        let Some(mut client) = self.client.take() else {
+            return;
+        };
+        if let Farewell::Error(condition, text) = farewell {
+            info!(condition = condition.name(), text, "client ended");
+            client.push(condition.to_xml(Some(text)));
+        }
+        client.push(stream_end());
+        let Some(client) = client.into_connection() else {
+            return;
+        };
+        let closing = async move {
+            let unsent = client.close(CLOSING).await;
+            if unsent > 0 {
+                debug!(unsent, "the client did not take its last bytes");
+            }
+        };
+        self.shared.tasks.spawn(closing.in_current_span());
+    }
+
+    /// The end of the session, whatever it came from.
+    pub(super) async fn finish(mut self, farewell: Farewell) {
+        self.dismiss_client(farewell);
+        if let Some(home) = self.retained.take() {
+            info!("session ended, and its uplink stays");
+            let mailbox = (self.own_mailbox, self.mailbox);
+            Anchor::retained(&home, self.uplink_id, self.uplink, mailbox).spawn(true);
+            return;
+        }
+        // An owner that is gone needs no telling.
+        let uplink = self.uplink_id;
+        let _ = self.tell(AccountInput::UplinkLost { uplink }).await;
+        if !matches!(self.phase, Phase::Ending) {
+            self.uplink.stream.push(stream_end());
+        }
+        let undelivered = self.undelivered;
+        let unsent = match self.uplink.stream.into_connection() {
+            Some(uplink) => uplink.close(CLOSING).await,
+            None => 0,
+        };
+        info!(unsent, undelivered, "session ended");
+    }
+}
