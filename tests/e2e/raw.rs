@@ -125,3 +125,22 @@ fn condition_of(error: &Stanza) -> String {
         .map(|condition| condition.name().to_owned())
         .expect("a stream error has a condition")
 }
+
+/// Bytes of a stream without the nonzas of XEP-0198, which the proxy exchanges with each side on
+/// its own.
+pub(crate) fn uncounted(bytes: &[u8]) -> Vec<u8> {
+    let mut rest = bytes;
+    let mut kept = Vec::new();
+    while let Some(at) = find(rest, b"urn:xmpp:sm:3") {
+        let start = rest[..at].iter().rposition(|byte| *byte == b'<').unwrap();
+        let end = at + rest[at..].iter().position(|byte| *byte == b'>').unwrap();
+        kept.extend_from_slice(&rest[..start]);
+        rest = &rest[end + 1..];
+    }
+    kept.extend_from_slice(rest);
+    kept
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}

@@ -14,6 +14,9 @@ const ASK_BYTES: usize = 16 * 1024;
 const ASK_DELAY: Duration = Duration::from_secs(5);
 /// A peer that does not answer for so long is gone.
 const UNANSWERED: Duration = Duration::from_secs(60);
+/// How long an answer to the peer waits for what is not settled; it is told the truth then, and
+/// the rest when it is true.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state of one stream; it outlives the connection.
 #[derive(Debug)]
@@ -29,8 +32,6 @@ pub(crate) struct Management {
     owed: Option<Owed>,
     /// What the peer was told last.
     told: u64,
-    /// How long an answer waits for all of it to be settled.
-    patience: Duration,
 }
 
 /// An answer that the peer waits for.
@@ -46,14 +47,13 @@ struct Owed {
 pub(crate) struct TooHigh(pub(crate) bytes::Bytes);
 
 impl Management {
-    /// Of a stream that begins to count now. `patience`: how long an answer to the peer may wait
-    /// for what is not settled; it is told the truth then, and the rest when it is true.
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self::resumed(0, Count::ZERO, patience)
+    /// Of a stream that begins to count now.
+    pub(crate) fn new() -> Self {
+        Self::resumed(0, Count::ZERO)
     }
 
     /// Of a stream that goes on, on which so much was handled and acknowledged before.
-    pub(crate) fn resumed(handled: u64, acknowledged: Count, patience: Duration) -> Self {
+    pub(crate) fn resumed(handled: u64, acknowledged: Count) -> Self {
         Self {
             ledger: Ledger::resumed(handled),
             acknowledged,
@@ -62,7 +62,6 @@ impl Management {
             unasked: None,
             owed: None,
             told: handled,
-            patience,
         }
     }
 
@@ -85,7 +84,7 @@ impl Management {
     pub(crate) fn requested(&mut self, now: Instant) {
         self.owed = Some(Owed {
             count: self.ledger.received(),
-            until: now + self.patience,
+            until: now + PATIENCE,
         });
     }
 
@@ -201,8 +200,6 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(2);
-
     fn queued(outbox: &Outbox) -> usize {
         outbox.queued()
     }
@@ -210,7 +207,7 @@ mod tests {
     /// Decision 0003: an `h` is a promise.
     #[test]
     fn an_answer_waits_for_what_is_not_settled() {
-        let mut management = Management::new(PATIENCE);
+        let mut management = Management::new();
         let mut outbox = Outbox::new();
         let custody = management.receive();
         let now = Instant::now();
@@ -235,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_asked_in_time_and_found_silent() {
-        let mut management = Management::new(PATIENCE);
+        let mut management = Management::new();
         let mut outbox = Outbox::new();
         outbox.keep_until_acknowledged();
         let now = Instant::now();

@@ -80,7 +80,7 @@ impl Uplink {
         let mut stream = Stream::new(connection);
         if established.sm_enabled {
             stream.keep_until_acknowledged();
-            stream.counts_peer(Management::new(Duration::ZERO));
+            stream.counts_peer(Management::new());
         }
         let uplink = Self {
             stream,
@@ -149,7 +149,7 @@ impl Uplink {
                 location,
                 max,
             } => {
-                self.stream.counts_peer(Management::new(Duration::ZERO));
+                self.stream.counts_peer(Management::new());
                 let id = id.filter(|_| resume);
                 self.resumable = id.map(|id| SmState { id, location, max });
                 return Ok(Counted::Done);

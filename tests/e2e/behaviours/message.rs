@@ -3,6 +3,7 @@
 use mucplex_testkit::client::Client;
 use mucplex_testkit::xml::Stanza;
 
+use crate::raw::uncounted;
 use crate::stage::{Stage, bodies, impersonal, leave, mark, moderate, nick, outline, through};
 
 crate::tests![
@@ -165,7 +166,7 @@ async fn b21_the_server_sends_one_copy(stage: Stage) {
                 .tap
                 .recordings()
                 .iter()
-                .map(|recording| recording.down.len())
+                .map(|recording| uncounted(&recording.down).len())
                 .sum()
         };
         let before = bytes(&front);

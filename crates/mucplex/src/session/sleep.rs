@@ -26,8 +26,6 @@ use crate::{account::AccountInput, management::Management, stream::Stream, uplin
 
 /// How long the uplink of a client that is away is held for the one it may come back with.
 const HOLD: Duration = Duration::from_secs(60);
-/// How long a client's `<r/>` waits for the server to have what it asks about.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The client is away.
 #[derive(Debug)]
@@ -126,7 +124,7 @@ impl Steady {
         };
         client.push(enabled.to_bytes());
         client.keep_until_acknowledged();
-        client.counts_peer(Management::new(PATIENCE));
+        client.counts_peer(Management::new());
         debug!(resumes, "stream management with the client");
     }
 

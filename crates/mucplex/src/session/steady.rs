@@ -349,7 +349,6 @@ impl Steady {
 
     fn write(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         let now = Instant::now();
-        self.uplink.stream.flush_counts(now);
         if let Some(client) = &mut self.client {
             client.flush_counts(now);
         }
@@ -358,6 +357,8 @@ impl Steady {
         {
             return Some(Event::ClientLost(error.to_string()));
         }
+        // Behind the write to the client, which settles what a client that does not count was sent.
+        self.uplink.stream.flush_counts(now);
         match self.uplink.stream.poll_write(cx) {
             Poll::Ready(Err(error)) => Some(Event::UplinkLost(error.to_string())),
             Poll::Ready(Ok(())) | Poll::Pending => None,
