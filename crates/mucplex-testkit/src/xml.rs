@@ -29,6 +29,10 @@ pub const NS_STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 pub const NS_STREAM: &str = "http://etherx.jabber.org/streams";
 /// Namespace of stanzas on a client's stream.
 pub const NS_CLIENT: &str = "jabber:client";
+/// Namespace of stream management (XEP-0198).
+pub const NS_SM: &str = "urn:xmpp:sm:3";
+/// Namespace of push notifications (XEP-0357).
+pub const NS_PUSH: &str = "urn:xmpp:push:0";
 
 /// Namespace of stanzas on the stream of a component (XEP-0114).
 pub const NS_COMPONENT: &str = "jabber:component:accept";
@@ -176,6 +180,13 @@ pub struct StreamReader {
 impl Default for StreamReader {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// It says nothing about itself in failure messages.
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
     }
 }
 

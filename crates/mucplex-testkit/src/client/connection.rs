@@ -8,6 +8,7 @@ use minidom::Element;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::management::{Management, Taken};
 use super::transport::Transport;
 use super::{ClientError, Security};
 use crate::tls::Trust;
@@ -19,6 +20,8 @@ pub const STREAM_HEADER_END: &str =
 
 /// How long to wait for the next thing unless told otherwise: the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+const MANAGED: &str = "a device gives its connections their management";
 
 /// Who sent a log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,31 +45,32 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
-    reader: Reader,
+    reader: StreamReader,
     received: Vec<u8>,
     log: Vec<Entry>,
     timeout: Duration,
     ended: bool,
+    /// Stream management, on the connections of a [`Device`](super::Device).
+    management: Option<Box<Management>>,
 }
 
-/// The reader, which says nothing about itself in failure messages.
-struct Reader(StreamReader);
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
-    }
+/// What the reader has given.
+enum Step {
+    Item(Incoming),
+    /// An `<a/>`, if `true`, or an `<r/>`, which has been dealt with.
+    Nonza(bool),
 }
 
 impl Connection {
     fn new(transport: Transport) -> Self {
         Self {
             transport,
-            reader: Reader(StreamReader::new()),
+            reader: StreamReader::new(),
             received: Vec::new(),
             log: Vec::new(),
             timeout: TIMEOUT,
             ended: false,
+            management: None,
         }
     }
 
@@ -80,7 +84,7 @@ impl Connection {
     /// What is read from now on is the stream of a component (XEP-0114): its stanzas are given in
     /// the namespace of a client's.
     pub(crate) fn of_component(&mut self) {
-        self.reader.0.of_component();
+        self.reader.of_component();
     }
 
     /// Opens a TCP connection and sends nothing.
@@ -157,7 +161,7 @@ impl Connection {
             Err(_) => return Err(ClientError::Timeout { waiting_for, log }),
         };
         self.transport = Transport::Tls(Box::new(tls));
-        self.reader = Reader(StreamReader::new());
+        self.reader = StreamReader::new();
         Ok(self)
     }
 
@@ -182,6 +186,14 @@ impl Connection {
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, data: impl AsRef<[u8]>) -> Result<(), ClientError> {
         let data = data.as_ref();
+        if let Some(management) = &mut self.management {
+            management.sending(data);
+        }
+        self.write(data).await
+    }
+
+    /// Sends bytes that stream management does not count.
+    async fn write(&mut self, data: &[u8]) -> Result<(), ClientError> {
         let text = String::from_utf8_lossy(data).into_owned();
         self.log.push(Entry {
             direction: Direction::Sent,
@@ -206,7 +218,7 @@ impl Connection {
     /// Begins a stream to `domain`, the first or one after a restart, and reads the header of the
     /// peer.
     pub async fn open_stream(&mut self, domain: &str) -> Result<Stanza, ClientError> {
-        self.reader.0.restart();
+        self.reader.restart();
         let domain = escape(domain);
         self.send_raw(format!(
             "<?xml version='1.0'?><stream:stream to='{domain}' {STREAM_HEADER_END}"
@@ -234,40 +246,94 @@ impl Connection {
 
     /// Throws the parser's state away: the next bytes begin a new stream.
     pub fn restart_reader(&mut self) {
-        self.reader.0.restart();
+        self.reader.restart();
     }
 
-    /// The next item of the stream; `waiting_for` stands in the error.
+    /// The next item of the stream; `waiting_for` stands in the error. With stream management
+    /// `<r/>` and `<a/>` are not given.
     pub async fn next(&mut self, waiting_for: &str) -> Result<Incoming, ClientError> {
         self.within(waiting_for, async |this| {
             loop {
-                match this.reader.0.next_item() {
-                    Ok(Some(item)) => {
-                        let text = match &item {
-                            Incoming::Open(stanza) | Incoming::Stanza(stanza) => stanza.raw_str(),
-                            Incoming::Close => "</stream:stream>",
-                        };
-                        let entry = Entry {
-                            direction: Direction::Received,
-                            text: text.to_owned(),
-                        };
-                        this.log.push(entry);
-                        return Ok(item);
-                    }
-                    Ok(None) => {}
-                    Err(source) => {
-                        return Err(ClientError::Xml {
-                            source,
-                            log: this.transcript(),
-                        });
-                    }
-                }
-                if !this.read_more().await? {
-                    return Err(this.over("end of connection", waiting_for));
+                if let Step::Item(item) = this.step(waiting_for).await? {
+                    return Ok(item);
                 }
             }
         })
         .await
+    }
+
+    async fn step(&mut self, waiting_for: &str) -> Result<Step, ClientError> {
+        let item = loop {
+            match self.reader.next_item() {
+                Ok(Some(item)) => break item,
+                Ok(None) => {}
+                Err(source) => {
+                    return Err(ClientError::Xml {
+                        source,
+                        log: self.transcript(),
+                    });
+                }
+            }
+            if !self.read_more().await? {
+                return Err(self.over("end of connection", waiting_for));
+            }
+        };
+        let text = match &item {
+            Incoming::Open(stanza) | Incoming::Stanza(stanza) => stanza.raw_str(),
+            Incoming::Close => "</stream:stream>",
+        };
+        self.log.push(Entry {
+            direction: Direction::Received,
+            text: text.to_owned(),
+        });
+        if let (Incoming::Stanza(stanza), Some(management)) = (&item, &mut self.management)
+            && let Taken::Nonza { answer, ack } = management.take(stanza)
+        {
+            if let Some(answer) = answer {
+                self.write(answer.as_bytes()).await?;
+            }
+            return Ok(Step::Nonza(ack));
+        }
+        Ok(Step::Item(item))
+    }
+
+    /// Reads until the peer's `<a/>`; gives the stanzas before it.
+    pub(super) async fn until_ack(&mut self) -> Result<Vec<Stanza>, ClientError> {
+        let mut seen = Vec::new();
+        self.within("an <a/>", async |this| {
+            loop {
+                match this.step("an <a/>").await? {
+                    Step::Nonza(true) => return Ok(()),
+                    Step::Nonza(false) => {}
+                    Step::Item(Incoming::Stanza(stanza)) => seen.push(stanza),
+                    Step::Item(_) => return Err(this.over("end of stream", "an <a/>")),
+                }
+            }
+        })
+        .await?;
+        Ok(seen)
+    }
+
+    /// Counts and records from now on with these counters.
+    pub(super) fn manage(&mut self, management: Box<Management>) {
+        self.management = Some(management);
+    }
+
+    pub(super) fn management(&self) -> &Management {
+        self.management.as_ref().expect(MANAGED)
+    }
+
+    pub(super) fn management_mut(&mut self) -> &mut Management {
+        self.management.as_mut().expect(MANAGED)
+    }
+
+    pub(super) fn take_management(&mut self) -> Box<Management> {
+        self.management.take().expect(MANAGED)
+    }
+
+    /// Sends what the peer has not handled on an earlier connection, which is counted already.
+    pub(super) async fn send_again(&mut self, stanza: &Stanza) -> Result<(), ClientError> {
+        self.write(&stanza.raw).await
     }
 
     /// The next stanza; an error if the stream ends instead.
@@ -335,7 +401,7 @@ impl Connection {
     pub async fn read_to_end(&mut self) -> Result<Vec<u8>, ClientError> {
         self.within("the end of the connection", async |this| {
             while this.read_more().await.unwrap_or(false) {}
-            Ok(this.reader.0.rest().to_vec())
+            Ok(this.reader.rest().to_vec())
         })
         .await
     }
@@ -365,7 +431,7 @@ impl Connection {
             };
             let _ = writeln!(text, "  {arrow} {}", shorten(&entry.text));
         }
-        let rest = self.reader.0.rest();
+        let rest = self.reader.rest();
         if !rest.is_empty() {
             let rest = String::from_utf8_lossy(rest);
             let _ = writeln!(text, "  <- (not read, or not complete) {}", shorten(&rest));
@@ -417,7 +483,7 @@ impl Connection {
         };
         self.ended = count == 0;
         self.received.extend_from_slice(&buffer[..count]);
-        self.reader.0.feed(&buffer[..count]);
+        self.reader.feed(&buffer[..count]);
         Ok(count > 0)
     }
 

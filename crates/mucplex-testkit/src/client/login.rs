@@ -179,6 +179,12 @@ impl Login {
 
     /// Binds the resource (RFC 6120 7).
     pub async fn bind(&self, mut connection: Connection) -> Result<Client, ClientError> {
+        let jid = self.bind_on(&mut connection).await?;
+        Ok(Client::new(connection, jid))
+    }
+
+    /// Binds the resource and gives the full JID.
+    pub(super) async fn bind_on(&self, connection: &mut Connection) -> Result<String, ClientError> {
         let resource = match &self.resource {
             Some(resource) => format!("<resource>{}</resource>", escape(resource)),
             None => String::new(),
@@ -189,12 +195,11 @@ impl Login {
             ))
             .await?;
         let answer = connection.recv_for("the answer to bind").await?;
-        let jid = answer
+        answer
             .get_child("bind", NS_BIND)
             .and_then(|bind| bind.get_child("jid", NS_BIND))
             .map(minidom::Element::text)
             .filter(|_| answer.kind() == Some("result"))
-            .ok_or_else(|| ClientError::unexpected("the bound JID", &answer))?;
-        Ok(Client::new(connection, jid))
+            .ok_or_else(|| ClientError::unexpected("the bound JID", &answer))
     }
 }

@@ -1,19 +1,24 @@
 //! A scripted client that sees every byte.
 //!
 //! [`Connection`] is a stream without a login, for tests of the negotiation; [`Login`] describes
-//! a login and gives a [`Client`], a connection with a bound resource.
+//! a login and gives a [`Client`], a connection with a bound resource. A [`Device`] is a client that
+//! speaks XEP-0198 and comes back.
 
 mod connection;
+mod device;
 mod error;
 mod login;
+mod management;
 mod room;
 mod transport;
 
 use std::ops::{Deref, DerefMut};
 
 pub use connection::{Connection, Direction, Entry, STREAM_HEADER_END};
+pub use device::{Device, Loss, Resume, Resumption};
 pub use error::ClientError;
 pub use login::{Login, Mechanism, Security};
+pub use management::{Answers, Received};
 pub use room::{History, Join, Joined};
 
 use crate::xml::{Stanza, escape};

@@ -26,6 +26,7 @@ macro_rules! on_each_server {
 }
 use on_each_server;
 
+mod device;
 mod facts;
 mod kit;
 mod rooms;

@@ -1,0 +1,172 @@
+//! The client with stream management (XEP-0198), and what it says about servers' counts.
+
+use mucplex_testkit::client::{Answers, Client, Device, Loss, Resume};
+use mucplex_testkit::server::{Account, Kind, Server};
+use mucplex_testkit::tap::Tap;
+
+crate::on_each_server!(
+    counts_both_ways,
+    resumes_after_each_loss,
+    half_open_behind_a_tap,
+    failed_and_bound_again,
+);
+
+/// A sender, and a receiver whose stream can be resumed.
+async fn pair(server: &Server) -> (Client, Account) {
+    let (alice, bob) = (server.account("alice").await, server.account("bob").await);
+    let desk = bob.unwrap().direct().resource("desk").connect().await;
+    (desk.unwrap(), alice.unwrap())
+}
+
+/// Sends chat messages `first..last` and waits until the server has handled them.
+async fn send(from: &mut Client, to: &str, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let message = format!("<message type='chat' to='{to}'><body>{number}</body></message>");
+        from.send_raw(message).await.unwrap();
+    }
+    from.drain_until_pong().await.unwrap();
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+async fn counts_both_ways(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let (mut desk, alice) = pair(server).await;
+    let mut phone = Device::connect(alice.direct().resource("phone"))
+        .await
+        .unwrap();
+    assert!(phone.stream_id().is_some());
+    // Two in one write, and one in two: what counts are stanzas.
+    phone.send_raw("<presence/><message to='").await.unwrap();
+    let to = desk.jid().to_owned();
+    phone
+        .send_raw(format!("{to}'><body>0</body></message>"))
+        .await
+        .unwrap();
+    assert_eq!(phone.unacked().len(), 2);
+    phone.request_ack().await.unwrap();
+    assert_eq!((phone.acked(), phone.unacked().len()), (2, 0));
+
+    phone.answer(Answers::Never);
+    let told = phone.told();
+    let jid = phone.jid().to_owned();
+    send(&mut desk, &jid, 1..4).await;
+    let seen = phone.drain_until_pong().await.unwrap();
+    assert_eq!(seen.iter().filter(|it| it.body().is_some()).count(), 3);
+    assert_eq!(phone.bodies_from(desk.bare_jid()), numbers(1..4));
+    assert_eq!(phone.told(), told, "nothing was acknowledged");
+    // Acknowledged by itself, and then on demand.
+    phone.ack().await.unwrap();
+    assert_eq!(phone.told(), phone.handled());
+    // A number that was never sent ends the stream, so the ones before were right.
+    let wrong = phone.handled() + 1000;
+    phone.request_ack().await.unwrap();
+    phone.ack_with(wrong).await.unwrap();
+    phone
+        .wait_for("the end", |it| it.name() == "error")
+        .await
+        .unwrap();
+}
+
+async fn resumes_after_each_loss(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let (mut desk, alice) = pair(server).await;
+    let mut phone = Device::connect(alice.direct().resource("phone"))
+        .await
+        .unwrap();
+    phone.available().await.unwrap();
+    phone.drain_until_pong().await.unwrap();
+    let jid = phone.jid().to_owned();
+    let losses = [Loss::Fin, Loss::Reset, Loss::Silence];
+    for (round, loss) in (0..).zip(losses) {
+        let (first, middle, last) = (round * 4, round * 4 + 2, round * 4 + 4);
+        phone.answer(Answers::Never);
+        send(&mut desk, &jid, first..middle).await;
+        // The first of the two is read and never acknowledged; the resumption tells.
+        phone
+            .wait_for("one", |it| it.body() == Some(first.to_string()))
+            .await
+            .unwrap();
+        phone.lose(loss);
+        send(&mut desk, &jid, middle..last).await;
+        phone.answer(Answers::Always);
+        phone.resume().await.unwrap().resumed();
+        phone
+            .wait_for("the last", |it| it.body() == Some((last - 1).to_string()))
+            .await
+            .unwrap();
+        assert_eq!(
+            phone.bodies_from(desk.bare_jid()),
+            numbers(0..last),
+            "{loss:?}"
+        );
+    }
+    assert_eq!(phone.connections(), 4);
+    let last = phone
+        .received()
+        .iter()
+        .rfind(|it| it.stanza.body().is_some());
+    assert_eq!(last.unwrap().connection, 3);
+}
+
+/// What the client has sent into a black hole is sent again; what the server has is not.
+async fn half_open_behind_a_tap(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let (mut desk, alice) = pair(server).await;
+    let tap = Tap::start(server.plain()).await.unwrap();
+    let login = alice.login(tap.address()).resource("phone");
+    let mut phone = Device::connect(login).await.unwrap();
+    let to = desk.jid().to_owned();
+    for (number, lost) in [(0, false), (1, true), (2, true)] {
+        if lost {
+            tap.black_hole(0);
+        }
+        let message = format!("<message type='chat' to='{to}'><body>{number}</body></message>");
+        phone.send_raw(message).await.unwrap();
+        if !lost {
+            desk.wait_for("the first", |it| it.body().is_some())
+                .await
+                .unwrap();
+        }
+    }
+    assert_eq!(phone.unacked().len(), 3);
+    phone.lose(Loss::Fin);
+    assert!(!tap.recordings()[0].closed, "the server has seen no end");
+    phone.resume().await.unwrap().resumed();
+    phone.request_ack().await.unwrap();
+    assert_eq!(phone.unacked().len(), 0);
+    let seen = desk.drain_until_pong().await.unwrap();
+    let bodies: Vec<_> = seen.iter().filter_map(|it| it.body()).collect();
+    assert_eq!(bodies, ["1", "2"]);
+}
+
+async fn failed_and_bound_again(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let (mut desk, alice) = pair(server).await;
+    let mut phone = Device::connect(alice.direct().resource("phone"))
+        .await
+        .unwrap();
+    let jid = phone.jid().to_owned();
+    let id = phone.stream_id().unwrap().to_owned();
+    phone.lose(Loss::Reset);
+    let nobody = Resume {
+        previd: Some("nobody's".to_owned()),
+        h: None,
+    };
+    phone.resume_with(&nobody).await.unwrap().failed();
+    phone.bind().await.unwrap();
+    assert_eq!(phone.jid(), jid);
+    assert_eq!(phone.connections(), 2, "on the stream on which it failed");
+    phone.enable(true).await.unwrap();
+    assert_ne!(phone.stream_id(), Some(id.as_str()));
+    send(&mut desk, &jid, 0..1).await;
+    phone.lose(Loss::Fin);
+    assert!(phone.come_back().await.unwrap());
+    phone.drain_until_pong().await.unwrap();
+    assert_eq!(phone.bodies_from(desk.bare_jid()), numbers(0..1));
+    // An ended stream cannot be resumed.
+    phone.end().await.unwrap();
+    assert!(!phone.come_back().await.unwrap());
+}
