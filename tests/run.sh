@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-deploy/install-packages.sh gcc libc6-dev prosody ejabberd
+deploy/install-packages.sh gcc libc6-dev prosody prosody-modules ejabberd
 tests/clients/install.sh
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 # A backtrace needs line tables; where nobody looks at one, builds are faster without.

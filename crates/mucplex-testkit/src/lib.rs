@@ -5,6 +5,7 @@
 //! | [`server`] | a real Prosody or ejabberd in a temporary directory, and accounts on it |
 //! | [`client`] | a scripted client that sees every byte |
 //! | [`component`] | an external component of a real server |
+//! | [`push`] | a push service behind a real server |
 //! | [`rooms`] | a room service behind a real server, whose rooms do what the test says |
 //! | [`scripted`] | a server that does what the test says |
 //! | [`program`] | any other program that plays a part, run to its end |
@@ -44,6 +45,7 @@ pub mod component;
 mod process;
 pub mod program;
 pub mod proxy;
+pub mod push;
 pub mod rooms;
 pub mod scripted;
 pub mod server;

@@ -79,6 +79,12 @@ impl Guarded {
         Ok(kill_process(self.raw_pid(), Signal::KILL)?)
     }
 
+    /// Sends SIGSTOP or SIGCONT to the program alone: the subshell has to see the test's end.
+    pub(crate) fn freeze(&self, freeze: bool) -> io::Result<()> {
+        let signal = if freeze { Signal::STOP } else { Signal::CONT };
+        Ok(kill_process(self.raw_pid(), signal)?)
+    }
+
     /// Waits until the program has ended, at most `limit`.
     pub(crate) async fn wait(&mut self, limit: Duration) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + limit;

@@ -1,9 +1,10 @@
 //! Configuration and start of ejabberd, without `ejabberdctl`: that script changes to another
 //! user and starts the port mapper of Erlang, which would outlive the test.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use super::{Feature, Launch, Options, Ports, ServerError, mkdir, write};
 use crate::component::SECRET;
 use crate::process::find_program;
 use crate::tls::Certificate;
@@ -106,6 +107,39 @@ fn listeners(ports: Ports, options: &Options) -> String {
     .concat()
 }
 
+/// The modules that the options ask for.
+fn optional_modules(options: &Options) -> String {
+    let mut modules = String::new();
+    if options.has(Feature::Archive) {
+        modules.push_str("  mod_mam:\n    default: always\n    db_type: mnesia\n");
+    }
+    if options.has(Feature::OfflineStorage) {
+        modules.push_str("  mod_offline: {}\n");
+    }
+    if options.push {
+        modules.push_str("  mod_push_keepalive: {}\n");
+    }
+    if options.has(Feature::StreamManagement) {
+        let limits = &options.stream_management;
+        let set = [
+            ("resume_timeout", limits.resume_timeout),
+            ("max_ack_queue", limits.max_unacked),
+            ("ack_timeout", limits.ack_timeout),
+        ];
+        let _ = write!(
+            modules,
+            "  mod_stream_mgmt:\n    resend_on_timeout: {}\n",
+            limits.resend
+        );
+        for (key, value) in set {
+            if let Some(value) = value {
+                let _ = writeln!(modules, "    {key}: {value}");
+            }
+        }
+    }
+    modules
+}
+
 fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String {
     let bundle = files.bundle.display();
     let ca = files.ca.display();
@@ -124,6 +158,7 @@ fn configuration(ports: Ports, files: &Certificate, options: &Options) -> String
         "plain"
     };
     let archive = options.room_archive;
+    let optional_modules = optional_modules(options);
     let Options {
         extra, extra_rooms, ..
     } = options;
@@ -151,9 +186,6 @@ modules:
   mod_client_state: {{}}
   mod_disco: {{}}
   mod_last: {{}}
-  mod_mam:
-    default: always
-    db_type: mnesia
   mod_muc:
     host: "{ROOMS}"
     max_user_conferences: 100000
@@ -161,7 +193,6 @@ modules:
     default_room_options:
       mam: {archive}
     {extra_rooms}
-  mod_offline: {{}}
   mod_ping: {{}}
   mod_privacy: {{}}
   mod_private: {{}}
@@ -173,10 +204,9 @@ modules:
     ip_access: all
     password_strength: 0
   mod_roster: {{}}
-  mod_stream_mgmt: {{}}
   mod_vcard: {{}}
   mod_version: {{}}
-{command_modules}{extra}
+{optional_modules}{command_modules}{extra}
 "#
     )
 }

@@ -56,6 +56,32 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Something of a server that can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// XEP-0198.
+    StreamManagement,
+    /// Messages for accounts without a session are kept (XEP-0160).
+    OfflineStorage,
+    /// The account's archive (XEP-0313).
+    Archive,
+}
+
+/// Limits of stream management (XEP-0198); absent: the server's own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamManagement {
+    /// How long a lost stream can be resumed, in seconds: 600 on Prosody, 300 on ejabberd.
+    pub resume_timeout: Option<u32>,
+    /// How many stanzas may wait for their acknowledgement: 500 on Prosody, 5000 on ejabberd.
+    pub max_unacked: Option<u32>,
+    /// How long an `<r/>` may wait for its answer, in seconds: on Prosody 30, until push hears of
+    /// it; on ejabberd 60, until the stream ends.
+    pub ack_timeout: Option<u32>,
+    /// What an ended stream had not acknowledged is delivered again: not on ejabberd by itself;
+    /// Prosody has no such option.
+    pub resend: bool,
+}
+
 /// How a server is set up. The default has no limits, no room archive, and logins without TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -72,6 +98,14 @@ pub struct Options {
     pub stanza_bytes: Option<usize>,
     /// It takes commands of an administrator ([`Server::command`]), from anybody on this machine.
     pub commands: bool,
+    /// What it does not have.
+    pub without: Vec<Feature>,
+    /// Limits of stream management.
+    pub stream_management: StreamManagement,
+    /// Push (XEP-0357) as an operator sets it up: Prosody `mod_cloud_notify`, from the Debian
+    /// package `prosody-modules`; ejabberd `mod_push`, which it always has here, and
+    /// `mod_push_keepalive`.
+    pub push: bool,
     /// Lines in the server's own language: Prosody, before the virtual host; ejabberd, top level.
     pub extra: String,
     /// Lines in the server's own language for the room service: Prosody, in the component;
@@ -118,6 +152,12 @@ pub enum ServerError {
         /// What went wrong.
         source: Box<ClientError>,
     },
+}
+
+impl Options {
+    fn has(&self, feature: Feature) -> bool {
+        !self.without.contains(&feature)
+    }
 }
 
 impl fmt::Debug for ServerError {
@@ -321,6 +361,15 @@ impl Server {
     /// Ends it with SIGKILL; its data stays as it is.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Stops it where it stands (SIGSTOP), or lets it go on: its connections stay, and nobody
+    /// answers.
+    pub fn freeze(&self, freeze: bool) -> Result<(), ServerError> {
+        self.process
+            .as_ref()
+            .map_or(Ok(()), |process| process.freeze(freeze))
+            .map_err(ServerError::io("SIGSTOP or SIGCONT"))
     }
 
     /// Starts it again at the same addresses with the same data, after [`Self::stop`] or

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use super::{Launch, Options, Ports, ServerError, mkdir, write};
+use super::{Feature, Launch, Options, Ports, ServerError, mkdir, write};
 use crate::component::{self, SECRET};
 use crate::process::find_program;
 use crate::tls::Certificate;
 use crate::{DOMAIN, ROOMS};
 
-const MODULES: &str = r#""blocklist", "bookmarks", "c2s", "carbons", "csi", "disco", "iq", "mam",
-    "message", "offline", "pep", "ping", "presence", "private", "register", "roster", "saslauth",
-    "smacks", "time", "tls", "vcard4", "vcard_legacy", "version""#;
+const MODULES: &str = r#""blocklist", "bookmarks", "c2s", "carbons", "csi", "disco", "iq",
+    "message", "pep", "ping", "presence", "private", "register", "roster", "saslauth", "time", "tls", "vcard4", "vcard_legacy", "version""#;
+
+/// Where the package `prosody-modules` puts its modules.
+const MODULES_OF_OTHERS: &str = "/usr/lib/prosody/modules";
 
 /// 10 kB/s with bursts of 2 s, as in the configuration file of the package.
 const LIMITS: &str = r#"limits = { c2s = { rate = "10kb/s", burst = "2s" } }"#;
@@ -25,6 +27,13 @@ pub(super) fn prepare(
         program: "prosody",
         package: "prosody",
     })?;
+    let push_module = Path::new(MODULES_OF_OTHERS).join("mod_cloud_notify");
+    if options.push && !push_module.is_dir() {
+        return Err(ServerError::NotInstalled {
+            program: "mod_cloud_notify",
+            package: "prosody-modules",
+        });
+    }
     mkdir(&dir.join("data"))?;
     mkdir(&dir.join("certs"))?;
     let config = dir.join("prosody.cfg.lua");
@@ -34,6 +43,34 @@ pub(super) fn prepare(
         arguments: vec!["-F".into(), "--config".into(), config.display().to_string()],
         environment: Vec::new(),
     })
+}
+
+/// The modules that the options ask for, each with a comma before it.
+fn modules(options: &Options) -> String {
+    let modules = [
+        (options.has(Feature::Archive), "mam"),
+        (options.has(Feature::OfflineStorage), "offline"),
+        (options.has(Feature::StreamManagement), "smacks"),
+        (options.push, "cloud_notify"),
+        (options.rate_limits, "limits"),
+    ];
+    let wanted = modules.iter().filter(|(wanted, _)| *wanted);
+    wanted.map(|(_, name)| format!(", \"{name}\"")).collect()
+}
+
+/// The limits of stream management, those that are set.
+fn stream_management(options: &Options) -> String {
+    let limits = &options.stream_management;
+    let lines = [
+        ("smacks_hibernation_time", limits.resume_timeout),
+        ("smacks_max_queue_size", limits.max_unacked),
+        ("smacks_max_ack_delay", limits.ack_timeout),
+    ];
+    let set = lines
+        .iter()
+        .filter_map(|(key, value)| Some((key, (*value)?)));
+    set.map(|(key, value)| format!("{key} = {value}\n"))
+        .collect()
 }
 
 fn configuration(dir: &Path, ports: Ports, files: &Certificate, options: &Options) -> String {
@@ -53,11 +90,8 @@ fn configuration(dir: &Path, ports: Ports, files: &Certificate, options: &Option
         "internal_plain"
     };
     let stanza_bytes = options.stanza_bytes.unwrap_or(4 << 20);
-    let (limits_module, limits) = if options.rate_limits {
-        (r#", "limits""#, LIMITS)
-    } else {
-        ("", "")
-    };
+    let limits = if options.rate_limits { LIMITS } else { "" };
+    let (modules, stream_management) = (modules(options), stream_management(options));
     let archive = if options.room_archive {
         "muc_log_by_default = true"
     } else {
@@ -91,7 +125,7 @@ interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {plain} }}
 c2s_direct_tls_ports = {{ {direct} }}
 component_ports = {{ {component} }}
-modules_enabled = {{ {MODULES}{limits_module} }}
+modules_enabled = {{ {MODULES}{modules} }}
 modules_disabled = {{ "s2s"{disabled} }}
 c2s_require_encryption = {require_tls}
 allow_unencrypted_plain_auth = true
@@ -102,7 +136,7 @@ c2s_stanza_size_limit = {stanza_bytes}
 log = {{ info = "*console" }}
 ssl = {{ certificate = "{certificate}"; key = "{key}" }}
 {limits}
-{console}
+{stream_management}{console}
 {extra}
 
 VirtualHost "{DOMAIN}"

@@ -3,6 +3,7 @@
 use mucplex_testkit::client::{Answers, Client, Device, Loss, Resume};
 use mucplex_testkit::server::{Account, Kind, Server};
 use mucplex_testkit::tap::Tap;
+use mucplex_testkit::xml::Stanza;
 
 crate::on_each_server!(
     counts_both_ways,
@@ -138,7 +139,7 @@ async fn half_open_behind_a_tap(kind: Kind) {
     phone.request_ack().await.unwrap();
     assert_eq!(phone.unacked().len(), 0);
     let seen = desk.drain_until_pong().await.unwrap();
-    let bodies: Vec<_> = seen.iter().filter_map(|it| it.body()).collect();
+    let bodies: Vec<_> = seen.iter().filter_map(Stanza::body).collect();
     assert_eq!(bodies, ["1", "2"]);
 }
 

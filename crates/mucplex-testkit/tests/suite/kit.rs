@@ -12,7 +12,7 @@ use mucplex_testkit::server::{Kind, Options, Server};
 use mucplex_testkit::tap::Tap;
 use mucplex_testkit::xml::NS_TLS;
 
-crate::on_each_server!(options, restart, tap_counts);
+crate::on_each_server!(options, restart, frozen, tap_counts, proxy_again);
 
 async fn options(kind: Kind) {
     let options = Options {
@@ -73,6 +73,45 @@ async fn restart(kind: Kind) {
     assert!(alice.direct().connect().await.is_err());
     server.restart().await.unwrap();
     alice.direct().connect().await.unwrap();
+}
+
+async fn frozen(kind: Kind) {
+    let server = Server::start(kind).await.unwrap();
+    let alice = server.account("alice").await.unwrap();
+    let mut client = alice.direct().connect().await.unwrap();
+    server.freeze(true).unwrap();
+    client.set_timeout(Duration::from_millis(300));
+    assert!(matches!(
+        client.drain_until_pong().await,
+        Err(ClientError::Timeout { .. })
+    ));
+    server.freeze(false).unwrap();
+    client.set_timeout(Duration::from_secs(10));
+    client.drain_until_pong().await.unwrap();
+}
+
+/// The built binary: `tests/run.sh` builds it before.
+async fn proxy_again(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let alice = server.account("alice").await.unwrap();
+    let setup = Setup::server(server, UpstreamTls::None);
+    let mut proxy = setup.start().await.unwrap();
+    let (first, address) = (proxy.pid(), proxy.starttls());
+    for _ in 0..2 {
+        proxy.login(&alice).connect().await.unwrap();
+        proxy.kill().await.unwrap();
+        assert!(proxy.login(&alice).connect().await.is_err());
+        proxy.restart().await.unwrap();
+    }
+    assert_eq!(proxy.starttls(), address);
+    assert_ne!(proxy.pid(), first);
+    let mut client = proxy.login(&alice).connect().await.unwrap();
+    let limit = Duration::from_secs(10);
+    let ended = proxy.end(limit).await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.took < limit, "{ended:?}");
+    client.read_to_end().await.unwrap();
+    assert!(proxy.end(limit).await.is_err(), "it does not run");
 }
 
 async fn tap_counts(kind: Kind) {
@@ -227,7 +266,8 @@ async fn proxy_that_ends_at_once_shows_its_output_and_configuration() {
         .tls(UpstreamTls::Direct, dir.path())
         .section("[rooms]\nstay = \"1s\"")
         .environment("GREETING", "hello")
-        .binary(&binary);
+        .binary(&binary)
+        .store();
     let error = setup.start().await.unwrap_err().to_string();
     for part in [
         "ended at once with exit status: 64",
@@ -236,6 +276,8 @@ async fn proxy_that_ends_at_once_shows_its_output_and_configuration() {
         "upstream_tls = \"direct\"",
         "upstream_ca = ",
         "stay = \"1s\"",
+        "[store]",
+        "mucplex.db",
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }

@@ -29,6 +29,8 @@ use on_each_server;
 mod device;
 mod facts;
 mod kit;
+mod push;
 mod rooms;
 mod smoke;
 mod stage;
+mod tap;
