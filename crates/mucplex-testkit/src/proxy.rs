@@ -17,6 +17,9 @@ use crate::tls::{Certificate, Trust};
 /// How long the proxy may take until it listens, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// The name of the store's file.
+const STORE: &str = "mucplex.db";
+
 /// The proxy could not be started, or not be reached.
 #[derive(thiserror::Error)]
 pub enum ProxyError {
@@ -89,6 +92,16 @@ pub struct Setup {
     starttls: Option<SocketAddr>,
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    store: bool,
+}
+
+/// How a proxy has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// What it has returned.
+    pub status: ExitStatus,
+    /// How long it took from the signal on.
+    pub took: Duration,
 }
 
 impl Setup {
@@ -103,6 +116,7 @@ impl Setup {
             starttls: None,
             binary: None,
             environment: Vec::new(),
+            store: false,
         }
     }
 
@@ -158,6 +172,14 @@ impl Setup {
         self
     }
 
+    /// Keeps its store in a file of the proxy's directory, which outlives a restart
+    /// ([`Proxy::store_path`]).
+    #[must_use]
+    pub fn store(mut self) -> Self {
+        self.store = true;
+        self
+    }
+
     /// Sets an environment variable of the proxy, as `RUST_LOG`.
     #[must_use]
     pub fn environment(mut self, key: &str, value: &str) -> Self {
@@ -180,7 +202,11 @@ impl Setup {
         let address = || process::free_address().map_err(ProxyError::io("free port"));
         let starttls = self.starttls.map_or_else(address, Ok)?;
         let direct = address()?;
-        let config = self.configuration(&certificate, starttls, direct);
+        let mut config = self.configuration(&certificate, starttls, direct);
+        if self.store {
+            let path = dir.path().join(STORE);
+            config.push_str(&format!("\n[store]\npath = \"{}\"\n", path.display()));
+        }
         let path = dir.path().join("mucplex.toml");
         std::fs::write(&path, &config).map_err(ProxyError::io("write mucplex.toml"))?;
         let setup = self;
@@ -319,6 +345,27 @@ impl Proxy {
     /// The file that holds what it prints.
     pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("output.log")
+    }
+
+    /// The file of its store, if it was set up with one ([`Setup::store`]).
+    pub fn store_path(&self) -> Option<PathBuf> {
+        self.setup.store.then(|| self.dir.path().join(STORE))
+    }
+
+    /// Sends SIGTERM and waits for the end, at most `limit`.
+    ///
+    /// # Errors
+    /// When it does not run, or has not ended in time; then it runs on.
+    pub async fn end(&mut self, limit: Duration) -> Result<Ended, ProxyError> {
+        let start = Instant::now();
+        self.terminate()?;
+        let status = self.wait(limit).await?;
+        let took = start.elapsed();
+        let not_running = std::io::Error::other("mucplex does not run");
+        status
+            .map(|status| Ended { status, took })
+            .ok_or(not_running)
+            .map_err(ProxyError::io("SIGTERM"))
     }
 
     /// Sends SIGTERM and does not wait.
