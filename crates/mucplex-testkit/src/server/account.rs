@@ -29,19 +29,33 @@ impl Account {
             password: format!("secret of {name} {number}"),
             server: server.plain(),
         };
+        account.register_at(server).await?;
+        Ok(account)
+    }
+
+    async fn register_at(&self, server: &Server) -> Result<(), ServerError> {
         let security = if server.options().require_tls {
             Security::StartTls(server.trust())
         } else {
             Security::Plain
         };
-        account
-            .submit(server.plain(), &security)
-            .await
-            .map_err(|source| ServerError::Register {
-                account: account.user.clone(),
-                source: Box::new(source),
-            })?;
-        Ok(account)
+        let submitted = self.submit(server.plain(), &security).await;
+        submitted.map_err(|source| ServerError::Register {
+            account: self.user.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Registers the account if the server does not know it any more.
+    pub(super) async fn register_again(&self, server: &Server) -> Result<(), ServerError> {
+        match self.register_at(server).await {
+            Err(ServerError::Register { source, .. })
+                if source.to_string().contains("<conflict") =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Registers the account over a connection to `address`, as a client without login

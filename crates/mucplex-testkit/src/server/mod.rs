@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -199,6 +200,10 @@ pub struct Server {
     certificate: Certificate,
     launch: Launch,
     process: Option<Guarded>,
+    /// Those that were registered, see [`Self::restart`].
+    accounts: Mutex<Vec<Account>>,
+    /// It was killed and not started since.
+    killed: bool,
     dir: TempDir,
 }
 
@@ -242,6 +247,8 @@ impl Server {
             certificate,
             launch,
             process: None,
+            accounts: Mutex::default(),
+            killed: false,
             dir,
         };
         server.launch().await?;
@@ -358,9 +365,11 @@ impl Server {
         Ok(())
     }
 
-    /// Ends it with SIGKILL; its data stays as it is.
+    /// Ends it with SIGKILL; its data stays as it is. ejabberd writes its tables every three minutes,
+    /// and loses what is newer.
     pub fn kill(&mut self) {
         self.process = None;
+        self.killed = true;
     }
 
     /// Stops it where it stands (SIGSTOP), or lets it go on: its connections stay, and nobody
@@ -373,15 +382,31 @@ impl Server {
     }
 
     /// Starts it again at the same addresses with the same data, after [`Self::stop`] or
-    /// [`Self::kill`]; a server that runs is stopped first.
+    /// [`Self::kill`]; a server that runs is stopped first. Accounts that ejabberd has lost by a
+    /// kill are there again, without what was theirs.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.stop().await?;
-        self.launch().await
+        self.launch().await?;
+        if std::mem::take(&mut self.killed) && self.kind == Kind::Ejabberd {
+            let accounts = self.accounts().clone();
+            for account in accounts {
+                account.register_again(self).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Registers a new account (XEP-0077) whose name begins with `name`.
     pub async fn account(&self, name: &str) -> Result<Account, ServerError> {
-        Account::register(self, name).await
+        let account = Account::register(self, name).await?;
+        self.accounts().push(account.clone());
+        Ok(account)
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Vec<Account>> {
+        self.accounts
+            .lock()
+            .expect("no panic happens under this lock")
     }
 
     async fn launch(&mut self) -> Result<(), ServerError> {
