@@ -12,5 +12,7 @@ mod message;
 mod nick;
 mod presence;
 mod removal;
+mod sm;
+mod sm_ends;
 mod stream;
 mod voice;

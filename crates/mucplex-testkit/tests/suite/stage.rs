@@ -6,13 +6,49 @@ use mucplex_testkit::client::Client;
 use mucplex_testkit::server::{Account, Kind, Options, Server};
 use mucplex_testkit::xml::Stanza;
 
+/// What happens in a test, printed at its end.
+pub(crate) struct Record {
+    kind: Kind,
+    name: &'static str,
+    text: String,
+}
+
+impl Record {
+    pub(crate) fn new(kind: Kind, name: &'static str) -> Self {
+        let text = String::new();
+        Self { kind, name, text }
+    }
+
+    /// Writes a heading.
+    pub(crate) fn note(&mut self, text: &str) {
+        let _ = writeln!(self.text, "## {text}");
+    }
+
+    /// Writes down what someone has received.
+    pub(crate) fn show<'a>(&mut self, who: &str, stanzas: impl IntoIterator<Item = &'a Stanza>) {
+        let mut empty = true;
+        for stanza in stanzas {
+            let _ = writeln!(self.text, "{who} <- {stanza:?}");
+            empty = false;
+        }
+        if empty {
+            let _ = writeln!(self.text, "{who} <- (nothing)");
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        println!("===== {} {}\n{}", self.kind, self.name, self.text);
+    }
+}
+
 /// A room on a shared server; what happens is written down and printed at the end.
 pub(crate) struct Stage {
     pub(crate) kind: Kind,
     pub(crate) server: &'static Server,
     pub(crate) room: String,
-    name: &'static str,
-    record: String,
+    record: Record,
 }
 
 impl Stage {
@@ -32,8 +68,7 @@ impl Stage {
             kind,
             server,
             room,
-            name,
-            record: String::new(),
+            record: Record::new(kind, name),
         }
     }
 
@@ -47,19 +82,12 @@ impl Stage {
 
     /// Writes a heading.
     pub(crate) fn note(&mut self, text: &str) {
-        let _ = writeln!(self.record, "## {text}");
+        self.record.note(text);
     }
 
     /// Writes down what someone has received.
     pub(crate) fn show<'a>(&mut self, who: &str, stanzas: impl IntoIterator<Item = &'a Stanza>) {
-        let mut empty = true;
-        for stanza in stanzas {
-            let _ = writeln!(self.record, "{who} <- {stanza:?}");
-            empty = false;
-        }
-        if empty {
-            let _ = writeln!(self.record, "{who} <- (nothing)");
-        }
+        self.record.show(who, stanzas);
     }
 
     /// Settles a client in the room and writes down what it has received.
@@ -88,11 +116,5 @@ impl Stage {
             self.show(client.jid(), seen);
         }
         seen
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        println!("===== {} {}\n{}", self.kind, self.name, self.record);
     }
 }
