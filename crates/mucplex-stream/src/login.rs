@@ -7,7 +7,7 @@
 //!                        | bind result           | the client resumes, or binds what is held
 //!                        +--> Output::Bound      +--> Output::Resumed, Output::Attach
 //! ```
-//! What is possible from Binding on is told in [`session`].
+//! What is possible from Binding on is told in `login/session.rs`.
 //!
 //! From each of them an error leads to `Output::Close`; from Authenticating and Binding the
 //! client's end tag leads to Ending, which waits for the server's.

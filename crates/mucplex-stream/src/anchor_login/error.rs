@@ -72,7 +72,7 @@ pub enum AnchorError {
     /// Stream management that cannot be read.
     #[error("the server's answer: {0}")]
     StreamManagement(#[from] SmFault),
-    /// More stanzas than [`Established::early`] may hold.
+    /// More stanzas than [`Established::early`](super::Established::early) may hold.
     #[error("the server sent too much before the uplink was established")]
     Flooded,
     /// The shell ends the login.

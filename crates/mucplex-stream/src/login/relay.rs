@@ -7,7 +7,7 @@ use crate::{
     ContentNamespace,
     credentials::Learnt,
     error::LoginError,
-    features,
+    features, ns,
     refusal::{ClientFrame, Refusal, starttls_failure},
     sasl_relay::{self, Exchange, SaslElement, Verdict},
     server_role::{ClientFault, stream_error_name},
@@ -124,10 +124,12 @@ impl Login {
         login
     }
 
-    /// Features as the client may see them, everything else as it is.
+    /// Features as the client may see them, everything else as it is, but for the server's stream
+    /// management: it is between the two of them, as the client's is between it and the proxy.
     pub(super) fn relay_to_client(&mut self, frame: &Frame) {
         let bytes = match frame.kind() {
             Kind::StreamFeatures => features::for_client(frame),
+            Kind::Nonza if frame.ns().starts_with(ns::STREAM_MANAGEMENT_ANY) => return,
             Kind::Message | Kind::Presence | Kind::Iq | Kind::StreamError | Kind::Nonza => {
                 frame.bytes().clone()
             }

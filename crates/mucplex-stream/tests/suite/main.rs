@@ -9,7 +9,10 @@
 )]
 
 mod anchor;
+mod anchor_random;
+mod anchor_rig;
 mod binding;
+mod chunks;
 mod endings;
 mod features;
 mod greeting;

@@ -1,6 +1,9 @@
 //! Inputs in any order.
 
-use mucplex_stream::{DialFailure, Input, ListenerTls, Login, Output, UpstreamTls};
+use jid::BareJid;
+use mucplex_stream::{
+    BindDecision, DialFailure, Found, Input, ListenerTls, Login, Output, UpstreamTls, sm::Count,
+};
 use mucplex_xml::{Event, Framer, Limits, StreamErrorCondition};
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -24,6 +27,11 @@ enum Signal {
     UplinkFailed,
     UplinkSecured,
     ServerClosed,
+    Unknown,
+    Held,
+    Cut,
+    Pass,
+    Proxy,
     Abort,
 }
 
@@ -36,9 +44,28 @@ impl Signal {
             Self::UplinkFailed => Input::UplinkFailed(DialFailure("refused".into())),
             Self::UplinkSecured => Input::UplinkSecured,
             Self::ServerClosed => Input::ServerClosed,
+            Self::Unknown => Input::SessionFound(Found::Unknown { h: None }),
+            Self::Held => Input::SessionFound(Found::Held {
+                account: juliet(),
+                resource: "spare".into(),
+            }),
+            Self::Cut => Input::SessionFound(Found::Cut {
+                previd: SECRET.into(),
+                h: Count::ZERO,
+                client_h: None,
+            }),
+            Self::Pass => Input::BindDecision(BindDecision::Pass),
+            Self::Proxy => Input::BindDecision(BindDecision::Proxy {
+                resource: "spare".into(),
+                account: juliet(),
+            }),
             Self::Abort => Input::Abort(StreamErrorCondition::SystemShutdown, "shutdown"),
         }
     }
+}
+
+fn juliet() -> BareJid {
+    BareJid::new("juliet@example.org").unwrap()
 }
 
 fn client_says() -> impl Strategy<Value = Say> {
@@ -83,6 +110,11 @@ fn server_says() -> impl Strategy<Value = Say> {
         "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>",
         BIND_RESULT,
         "<iq type='error' id='b1'/>",
+        "<iq type='result' id='p1-bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+         <jid>juliet@example.org/spare</jid></bind></iq>",
+        "<iq type='error' id='p1-bind'/>",
+        "<resumed xmlns='urn:xmpp:sm:3' previd='c2VjcmV0' h='1'/>",
+        "<failed xmlns='urn:xmpp:sm:3'/>",
         "<message/>",
         "\n",
         "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
@@ -106,6 +138,12 @@ fn signals() -> impl Strategy<Value = Say> {
         ServerClosed,
         ClientClosed,
         Abort,
+        Unknown,
+        Held,
+        Cut,
+        Pass,
+        Pass,
+        Proxy,
     ])
     .prop_map(Say::Signal)
 }

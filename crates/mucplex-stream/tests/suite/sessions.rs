@@ -253,6 +253,21 @@ fn stream_management_out_of_order_is_refused() {
     rig.expect(&[to_client(UNEXPECTED)]);
 }
 
+/// A client's stream management is the proxy's, and no server answers in its place.
+#[test]
+fn stream_management_of_the_server_does_not_pass() {
+    for mut rig in [Rig::at_sasl(), Rig::at_bind(), finding()] {
+        for xml in [
+            "<r xmlns='urn:xmpp:sm:3'/>",
+            "<resumed xmlns='urn:xmpp:sm:3' previd='s-1' h='4'/>",
+            FAILED,
+        ] {
+            rig.server(xml);
+            rig.expect(&[]);
+        }
+    }
+}
+
 #[test]
 fn an_answer_nobody_waits_for_changes_nothing() {
     for mut rig in [Rig::at_sasl(), Rig::at_bind()] {
