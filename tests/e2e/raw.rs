@@ -11,6 +11,9 @@ use mucplex_testkit::xml::{Incoming, NS_STREAM, Stanza};
 /// Namespace of the conditions in a stream error (RFC 6120 4.9.2).
 pub(crate) const NS_STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
+/// What a session's own uplink does is seen where no other one takes part.
+pub(crate) const WITHOUT_ANCHORS: &str = "[anchor]\nenabled = false";
+
 /// A proxy of one test's own, with a tap between it and the server.
 pub(crate) struct Line {
     pub(crate) proxy: Proxy,
@@ -28,7 +31,8 @@ impl Line {
         configure: impl FnOnce(Setup) -> Setup,
     ) -> Self {
         let tap = Tap::start(upstream).await.unwrap();
-        let proxy = configure(Setup::new(tap.address())).start().await.unwrap();
+        let setup = Setup::new(tap.address()).section(WITHOUT_ANCHORS);
+        let proxy = configure(setup).start().await.unwrap();
         Self { proxy, tap }
     }
 
@@ -142,5 +146,7 @@ pub(crate) fn uncounted(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
+    bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
 }

@@ -13,6 +13,8 @@ use mucplex_testkit::xml::{NS_CLIENT, NS_DELAY, NS_MUC_ADMIN, Stanza, escape};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::raw::WITHOUT_ANCHORS;
+
 /// A running proxy and the tap by which it reaches its server.
 pub(crate) struct Front {
     pub(crate) proxy: Proxy,
@@ -22,7 +24,18 @@ pub(crate) struct Front {
 
 impl Front {
     /// A proxy of one test's own, with more sections in its configuration.
+    ///
+    /// It has no anchors, so that sessions' own uplinks are what carries rooms.
     pub(crate) async fn start(server: &Server, sections: &str) -> Self {
+        Self::start_with(server, &format!("{WITHOUT_ANCHORS}\n{sections}")).await
+    }
+
+    /// The same with anchors.
+    pub(crate) async fn with_anchors(server: &Server, sections: &str) -> Self {
+        Self::start_with(server, sections).await
+    }
+
+    async fn start_with(server: &Server, sections: &str) -> Self {
         let tap = Tap::start(server.plain()).await.unwrap();
         let proxy = Setup::new(tap.address())
             .section(sections)

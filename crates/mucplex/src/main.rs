@@ -14,10 +14,17 @@ mod stream;
 mod uplink;
 mod upstream;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use mucplex_muc::Policy;
+use mucplex_store::{SealKey, Store};
+use tracing::{info, warn};
 
 use crate::config::Config;
 
@@ -40,7 +47,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make the key that seals accounts' keys in the store.
+    SealKey {
+        /// The file to make; one that is there is never overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
+
+/// What the store may take to end, within the 10 seconds that a shutdown has.
+const CLOSE_STORE: Duration = Duration::from_millis(700);
+/// An account that nobody has seen for so long is forgotten, if nothing of it is kept longer.
+const UNSEEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -56,15 +74,17 @@ fn main() -> ExitCode {
             };
         }
     };
-    let Command::Run { config } = arguments.command;
-    let config = match Config::load(&config) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("mucplex: {error}");
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+    let done = match arguments.command {
+        Command::Run { config } => match Config::load(&config) {
+            Ok(config) => run(config),
+            Err(error) => {
+                eprintln!("mucplex: {error}");
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+        },
+        Command::SealKey { out } => make_seal_key(&out),
     };
-    match run(config) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mucplex: {error:#}");
@@ -80,10 +100,13 @@ fn run(config: Config) -> anyhow::Result<()> {
         rooms,
         passthrough,
         session,
+        anchor,
+        store,
         log,
     } = config;
     logging::start(log);
-    let server = server::Server::new(domains, rooms, passthrough, session)
+    let store = open_store(store.as_deref(), &rooms)?;
+    let server = server::Server::new(domains, rooms, passthrough, session, anchor)
         .context("TLS cannot be set up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -92,5 +115,31 @@ fn run(config: Config) -> anyhow::Result<()> {
     let served = runtime.block_on(server.run(&listeners));
     // Whatever has not ended by now will not.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    if let Some(Err(error)) = store.map(|store| store.close(CLOSE_STORE)) {
+        warn!(%error, "the store has not ended in time");
+    }
     served.context("cannot serve")
+}
+
+fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Store>> {
+    let Some(path) = path else {
+        info!("no [store] in the configuration: nothing outlives this process");
+        return Ok(None);
+    };
+    let options = mucplex_store::Options {
+        history: rooms.history,
+        unseen: UNSEEN.max(rooms.stay).max(rooms.history),
+        ..mucplex_store::Options::default()
+    };
+    let store = Store::open(path, options).context("cannot open the store")?;
+    info!(path = %path.display(), "store opened");
+    Ok(Some(store))
+}
+
+fn make_seal_key(out: &Path) -> anyhow::Result<()> {
+    SealKey::create(out)?;
+    // Where it is found from any directory.
+    let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    println!("anchor.seal_key_file = {:?}", path.display().to_string());
+    Ok(())
 }

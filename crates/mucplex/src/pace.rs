@@ -1,6 +1,7 @@
 //! One thing after the other, so many a second.
 
 use std::{
+    num::NonZeroU32,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -17,9 +18,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// `per_second` turns each second.
-    pub(crate) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32) -> Self {
         Self {
-            interval: Duration::from_secs(1) / per_second.max(1),
+            interval: Duration::from_secs(1) / per_second.get(),
             next: Mutex::new(Instant::now()),
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    config::{Domain, ListenerConfig, SessionLimits},
+    config::{AnchorConfig, Domain, ListenerConfig, SessionLimits},
     pace::Pace,
     registry::{Accounts, Sessions},
     session,
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) outbox_bytes: usize,
     /// For how long a client that is lost may resume its session.
     pub(crate) resume_timeout: Duration,
-    pub(crate) anchors: AnchorSettings,
+    pub(crate) anchors: AnchorConfig,
     /// Of anchors that come back.
     pub(crate) reconnects: Pace,
     pub(crate) rooms: Policy,
@@ -47,14 +47,6 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Everything that has to end before the process does.
     pub(crate) tasks: TaskTracker,
-}
-
-/// Which anchors there are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AnchorSettings {
-    pub(crate) enabled: bool,
-    /// A login with PLAIN or a token is replayed for one.
-    pub(crate) replay_login: bool,
 }
 
 /// How a domain's server is reached.
@@ -76,6 +68,7 @@ impl Server {
         rooms: Policy,
         passthrough: Passthrough,
         session: SessionLimits,
+        anchors: AnchorConfig,
     ) -> Result<Self, TlsError> {
         let identities: Vec<_> = domains
             .iter()
@@ -115,12 +108,9 @@ impl Server {
                 },
                 outbox_bytes: session.outbox_bytes,
                 passthrough,
-                resume_timeout: Duration::from_secs(600),
-                anchors: AnchorSettings {
-                    enabled: true,
-                    replay_login: true,
-                },
-                reconnects: Pace::new(10),
+                resume_timeout: session.resume_timeout,
+                reconnects: Pace::new(anchors.reconnect_per_second),
+                anchors,
                 rooms,
                 accounts: Accounts::default(),
                 sessions: Arc::new(Sessions::default()),
@@ -247,8 +237,21 @@ impl Shared {
         let session = SessionLimits {
             outbox_bytes: 1 << 20,
             stanza_bytes: 1 << 16,
+            resume_timeout: Duration::ZERO,
         };
-        let server = Server::new(vec![domain], rooms, Passthrough::default(), session);
+        let anchors = AnchorConfig {
+            enabled: false,
+            replay_login: false,
+            seal_key: None,
+            reconnect_per_second: std::num::NonZeroU32::MIN,
+        };
+        let server = Server::new(
+            vec![domain],
+            rooms,
+            Passthrough::default(),
+            session,
+            anchors,
+        );
         server.unwrap().shared
     }
 }

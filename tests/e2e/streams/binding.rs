@@ -122,7 +122,10 @@ async fn what_the_proxy_does_not_do_is_refused_and_the_session_goes_on(stage: St
         );
     }
     assert!(client.drain_until_pong().await.unwrap().is_empty());
-    assert_eq!(line.tap.count_up("<resume") + line.tap.count_up("compress"), 0);
+    assert_eq!(
+        line.tap.count_up("<resume") + line.tap.count_up("compress"),
+        0
+    );
 }
 
 const BEHIND: &str = "<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq><presence/>\

@@ -11,7 +11,12 @@ mod raw;
 mod units;
 mod validate;
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use figment::{
     Figment,
@@ -20,6 +25,7 @@ use figment::{
 };
 use mucplex_muc::{Passthrough, Policy};
 use mucplex_net::{ClientTls, Identity, Target};
+use mucplex_store::SealKey;
 use mucplex_stream::{ListenerTls, UpstreamTls};
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +40,9 @@ pub(crate) struct Config {
     /// Rooms that are never multiplexed.
     pub(crate) passthrough: Passthrough,
     pub(crate) session: SessionLimits,
+    pub(crate) anchor: AnchorConfig,
+    /// The file of what outlives the process; without one nothing does. Its directory is there.
+    pub(crate) store: Option<PathBuf>,
     pub(crate) log: LogConfig,
 }
 
@@ -56,13 +65,30 @@ pub(crate) struct ListenerConfig {
     pub(crate) tls: ListenerTls,
 }
 
-/// Bounds of one session, in bytes.
+/// Bounds of one session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionLimits {
-    /// Stanzas that wait for the client.
+    /// Bytes of stanzas that wait for the client.
     pub(crate) outbox_bytes: usize,
-    /// One stanza of the client.
+    /// Bytes of one stanza of the client.
     pub(crate) stanza_bytes: usize,
+    /// How long a client that was cut off may come back to its session (XEP-0198 5); zero: it may
+    /// not.
+    pub(crate) resume_timeout: Duration,
+}
+
+/// The uplinks that hold accounts' rooms whoever is connected.
+#[derive(Debug)]
+pub(crate) struct AnchorConfig {
+    /// Without anchors sessions' own uplinks carry the rooms.
+    pub(crate) enabled: bool,
+    /// A login with PLAIN or a token is used for the anchor too.
+    pub(crate) replay_login: bool,
+    /// Seals the accounts' keys in the store. Without it they are kept in memory alone.
+    pub(crate) seal_key: Option<SealKey>,
+    /// Logins of anchors in a second, over all accounts of a domain: a server that comes back is
+    /// not run down.
+    pub(crate) reconnect_per_second: NonZeroU32,
 }
 
 /// How the process logs.

@@ -27,8 +27,9 @@ pub(super) struct Raw {
     pub(super) session: RawSession,
     #[serde(default)]
     pub(super) log: RawLog,
-    pub(super) anchor: Option<Value>,
-    pub(super) store: Option<Value>,
+    #[serde(default)]
+    pub(super) anchor: RawAnchor,
+    pub(super) store: Option<RawStore>,
     pub(super) admin: Option<Value>,
 }
 
@@ -72,6 +73,21 @@ pub(super) struct RawSession {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawAnchor {
+    pub(super) enabled: Option<bool>,
+    pub(super) replay_login: Option<bool>,
+    pub(super) seal_key_file: Option<String>,
+    pub(super) reconnect_per_second: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    pub(super) path: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
     pub(super) format: Option<String>,
     pub(super) level: Option<String>,
@@ -83,6 +99,7 @@ pub(super) fn allowed_for(key: &str) -> &'static str {
         "name" => "a domain name",
         "certificate" => "a PEM file with the certificate chain of the domain",
         "key" => "a PEM file with the certificate's private key",
+        "path" => "a file, such as \"/var/lib/mucplex/mucplex.db\"",
         "address" => "an IP address and port, such as \"0.0.0.0:5222\"",
         _ => "described in the documentation",
     }

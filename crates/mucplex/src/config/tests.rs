@@ -66,6 +66,11 @@ fn defaults() {
     assert_eq!(config.rooms.history.as_secs(), 30 * 24 * 3600);
     assert_eq!(config.session.outbox_bytes, 4 << 20);
     assert_eq!(config.session.stanza_bytes, 256 << 10);
+    assert_eq!(config.session.resume_timeout.as_secs(), 600);
+    assert!(config.anchor.enabled && config.anchor.replay_login);
+    assert!(config.anchor.seal_key.is_none());
+    assert_eq!(config.anchor.reconnect_per_second.get(), 10);
+    assert_eq!(config.store, None);
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.listeners[0].tls, ListenerTls::StartTls);
     assert_eq!(
@@ -91,6 +96,41 @@ fn values() {
     assert_eq!(config.session.stanza_bytes, 65536);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.listeners[0].tls, ListenerTls::Direct);
+}
+
+#[test]
+fn what_outlives_the_process() {
+    let files = Files::new();
+    let (store, key) = (files.path("mucplex.db"), files.path("seal.key"));
+    SealKey::create(&key).unwrap();
+    let toml = files.complete(&format!(
+        "[session]\nresume_timeout = '0s'\n[store]\npath = {store:?}\n[anchor]\nenabled = false\n\
+         replay_login = false\nseal_key_file = {key:?}\nreconnect_per_second = 1"
+    ));
+    let config = load(&toml).unwrap();
+    assert!(config.session.resume_timeout.is_zero());
+    assert_eq!(config.store, Some(store.clone()));
+    assert!(!config.anchor.enabled && !config.anchor.replay_login);
+    assert!(config.anchor.seal_key.is_some());
+    assert_eq!(config.anchor.reconnect_per_second.get(), 1);
+
+    let with_key = |file: &Path| {
+        complaint(&files.complete(&format!(
+            "[store]\npath = {store:?}\n[anchor]\nseal_key_file = {file:?}"
+        )))
+    };
+    let told = with_key(&files.path("one.pem"));
+    assert!(told.starts_with("anchor.seal_key_file = "), "{told}");
+    assert!(told.contains("mode 0644; allowed is 0600"), "{told}");
+    let told = with_key(&files.path("no.key"));
+    assert!(told.contains("no.key: No such file"), "{told}");
+    let told = complaint(&files.complete(&format!("[anchor]\nseal_key_file = {key:?}")));
+    assert!(told.contains("set store.path"), "{told}");
+    let told = complaint(&files.complete(&format!("[store]\npath = {:?}", files.dir.path())));
+    assert!(
+        told.starts_with("store.path = ") && told.contains("allowed is a file"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -137,13 +177,6 @@ fn what_is_not_there_yet_is_refused() {
             "proxy_protocol_from = ['10.0.0.0/8']",
             "listen[0].proxy_protocol_from = [\"10.0.0.0/8\"]: the PROXY",
         ),
-        (
-            "[session]\nresume_timeout = '10m'",
-            "session.resume_timeout = \"10m\": resumption",
-        ),
-        ("[anchor]", "[anchor] = …: uplinks"),
-        ("[anchor]\nseal_key_file = '/x'", "[anchor] = …: uplinks"),
-        ("[store]\npath = '/x'", "[store] = …: storage"),
         (
             "[admin]\naddress = '127.0.0.1:9090'",
             "[admin] = …: the admin interface",
@@ -218,6 +251,35 @@ fn a_mistake_is_told_with_key_value_and_what_is_allowed() {
         (
             "[session]\noutbox_bytes = '1000KiB'",
             "session.outbox_bytes = \"1000KiB\": allowed is a size from four",
+        ),
+        (
+            "[session]\nresume_timeout = 'ever'",
+            "session.resume_timeout = \"ever\": allowed is a duration from \"0s\"",
+        ),
+        (
+            "[anchor]\nreconnect_per_second = 0",
+            "anchor.reconnect_per_second = 0: allowed is a whole number from 1",
+        ),
+        (
+            "[anchor]\nreconnect_per_second = -1",
+            "anchor.reconnect_per_second = -1: allowed is a whole number from 1",
+        ),
+        (
+            "[anchor]\nenabled = 'sometimes'",
+            "anchor.enabled = string \"sometimes\": allowed is a boolean",
+        ),
+        (
+            "[anchor]\nseal_key = 'x'",
+            "anchor.seal_key: no such key here; allowed is one of `enabled`",
+        ),
+        ("[store]", "store.path: missing; allowed is a file, such as"),
+        (
+            "[store]\npath = ''",
+            "store.path = \"\": allowed is a file, such as",
+        ),
+        (
+            "[store]\npath = '/no/such/mucplex.db'",
+            "store.path = \"/no/such/mucplex.db\": its directory is not there",
         ),
         (
             "[log]\nformat = 'xml'",

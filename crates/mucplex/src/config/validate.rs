@@ -3,21 +3,23 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use jid::DomainPart;
 use mucplex_muc::{JidGlob, NickConflict, Passthrough, Policy};
 use mucplex_net::{ClientTls, Identity, Service, Target, tls};
+use mucplex_store::SealKey;
 use mucplex_stream::{ListenerTls, UpstreamTls};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, ConfigError, Domain, ListenerConfig, LogConfig, LogFormat, SessionLimits,
+    AnchorConfig, Config, ConfigError, Domain, ListenerConfig, LogConfig, LogFormat, SessionLimits,
     error::quoted,
-    raw::{Raw, RawDomain, RawListener, RawLog, RawRooms, RawSession, Scalar},
+    raw::{Raw, RawAnchor, RawDomain, RawListener, RawLog, RawRooms, RawSession, RawStore, Scalar},
     units::parse_bytes,
 };
 
@@ -26,27 +28,18 @@ const DAY: u64 = 24 * 3600;
 const LONGEST: Duration = Duration::from_secs(3650 * DAY);
 
 pub(super) fn validate(raw: Raw) -> Result<Config, ConfigError> {
-    let sections = [
-        (
-            "anchor",
-            &raw.anchor,
-            "uplinks that outlive their sessions are",
-        ),
-        ("store", &raw.store, "storage is"),
-        ("admin", &raw.admin, "the admin interface is"),
-    ];
-    for (key, value, missing) in sections {
-        if value.is_some() {
-            return Err(not_available(
-                format!("[{key}]"),
-                "…".to_owned(),
-                missing,
-                "leave the section out",
-            ));
-        }
+    if raw.admin.is_some() {
+        return Err(not_available(
+            "[admin]".to_owned(),
+            "…".to_owned(),
+            "the admin interface is",
+            "leave the section out",
+        ));
     }
     Ok(Config {
         session: session(&raw.session)?,
+        anchor: anchor(&raw.anchor, raw.store.as_ref())?,
+        store: raw.store.as_ref().map(store).transpose()?,
         rooms: rooms(&raw.rooms)?,
         passthrough: passthrough(&raw.rooms.passthrough)?,
         log: log(raw.log)?,
@@ -309,14 +302,6 @@ fn passthrough(raw: &[String]) -> Result<Passthrough, ConfigError> {
 }
 
 fn session(raw: &RawSession) -> Result<SessionLimits, ConfigError> {
-    if let Some(Scalar(value)) = &raw.resume_timeout {
-        return Err(not_available(
-            "session.resume_timeout".to_owned(),
-            quoted(value),
-            "resumption (XEP-0198) is",
-            "leave the key out",
-        ));
-    }
     // RFC 6120 13.12: no less than 10000 bytes.
     let stanza_bytes = bytes(
         "session.stanza_bytes",
@@ -336,7 +321,50 @@ fn session(raw: &RawSession) -> Result<SessionLimits, ConfigError> {
     Ok(SessionLimits {
         outbox_bytes,
         stanza_bytes,
+        resume_timeout: duration(
+            "session.resume_timeout",
+            raw.resume_timeout.as_ref(),
+            Duration::from_secs(600),
+        )?,
     })
+}
+
+fn anchor(raw: &RawAnchor, store: Option<&RawStore>) -> Result<AnchorConfig, ConfigError> {
+    let rate = raw.reconnect_per_second.unwrap_or(10);
+    let reconnect_per_second = u32::try_from(rate).ok().and_then(NonZeroU32::new);
+    let reconnect_per_second = reconnect_per_second.ok_or_else(|| ConfigError::Invalid {
+        key: "anchor.reconnect_per_second".to_owned(),
+        value: rate.to_string(),
+        allowed: "a whole number from 1".to_owned(),
+    })?;
+    let seal_key = raw.seal_key_file.as_deref().map(|file| {
+        let key = "anchor.seal_key_file";
+        if store.is_none() {
+            let reason = "what is sealed is kept in the store; set store.path, or leave this out";
+            return Err(unusable(key, file, &reason));
+        }
+        SealKey::load(Path::new(file)).map_err(|error| unusable(key, file, &error))
+    });
+    Ok(AnchorConfig {
+        enabled: raw.enabled.unwrap_or(true),
+        replay_login: raw.replay_login.unwrap_or(true),
+        seal_key: seal_key.transpose()?,
+        reconnect_per_second,
+    })
+}
+
+fn store(raw: &RawStore) -> Result<PathBuf, ConfigError> {
+    let key = "store.path";
+    let path = PathBuf::from(&raw.path);
+    if path.file_name().is_none() || path.is_dir() {
+        return Err(invalid(key, &raw.path, super::raw::allowed_for(key)));
+    }
+    // That of a bare name is the current one.
+    let directory = path.parent().filter(|parent| *parent != Path::new(""));
+    if directory.is_some_and(|directory| !directory.is_dir()) {
+        return Err(unusable(key, &raw.path, &"its directory is not there"));
+    }
+    Ok(path)
 }
 
 fn log(raw: RawLog) -> Result<LogConfig, ConfigError> {

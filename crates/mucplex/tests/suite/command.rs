@@ -110,6 +110,95 @@ fn no_file_and_no_sense_end_with_64() {
 }
 
 #[test]
+fn a_seal_key_is_made_once_and_fits_the_configuration() {
+    let dir = configuration("");
+    let key = dir.path().join("seal.key");
+    let make = || {
+        mucplex()
+            .arg("seal-key")
+            .arg("--out")
+            .arg(&key)
+            .output()
+            .unwrap()
+    };
+    let made = make();
+    assert!(made.status.success(), "{}", told(&made));
+    let line = String::from_utf8(made.stdout).unwrap();
+    assert_eq!(line, format!("anchor.seal_key_file = {key:?}\n"));
+    let text = std::fs::read_to_string(&key).unwrap();
+    let secret = text.trim().strip_prefix("mucplex-seal-key-1:").unwrap();
+    assert!(!line.contains(secret));
+
+    let again = make();
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(
+        told(&again),
+        format!(
+            "mucplex: {}: there already; a key is never overwritten\n",
+            key.display()
+        )
+    );
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), text);
+    let nowhere = mucplex()
+        .args(["seal-key", "--out", "/no/such/key"])
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(told(&nowhere).starts_with("mucplex: /no/such/key: No such file"));
+    let without = mucplex().arg("seal-key").output().unwrap();
+    assert_eq!(without.status.code(), BAD_CONFIGURATION);
+
+    let store = dir.path().join("mucplex.db");
+    let setting = line.strip_prefix("anchor.").unwrap();
+    let more = format!("[store]\npath = {store:?}\n[log]\nformat = 'xml'\n[anchor]\n{setting}");
+    let dir = configuration(&more);
+    // The key is good: what is told is the next mistake.
+    let output = run(dir.path()).output().unwrap();
+    assert!(told(&output).contains("log.format"), "{}", told(&output));
+}
+
+#[test]
+fn a_store_that_cannot_be_trusted_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("mucplex.db");
+    std::fs::write(&store, "not a database").unwrap();
+    let configured = configuration(&format!("[store]\npath = {store:?}"));
+    let output = run(configured.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "cannot open the store: {}: not a store of mucplex",
+        store.display()
+    );
+    assert!(told(&output).contains(&expected), "{}", told(&output));
+    assert_eq!(std::fs::read(&store).unwrap(), b"not a database");
+}
+
+#[test]
+fn whether_anything_is_kept_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("mucplex.db");
+    for (more, line) in [
+        (String::new(), "nothing outlives this process"),
+        (format!("[store]\npath = {store:?}"), "store opened"),
+    ] {
+        let configured = configuration(&more);
+        let mut proxy = run(configured.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(proxy.stderr.take().unwrap());
+        let mut before = log
+            .lines()
+            .map_while(Result::ok)
+            .take_while(|l| !l.contains("listening"));
+        assert!(before.any(|told| told.contains(line)), "{line}");
+        proxy.kill().unwrap();
+        proxy.wait().unwrap();
+    }
+    assert!(store.exists());
+}
+
+#[test]
 fn version() {
     let output = mucplex().arg("--version").output().unwrap();
     assert!(output.status.success());

@@ -25,6 +25,8 @@ impl Stage {
         let server = ScriptedServer::start().await.unwrap();
         let proxy = Setup::new(server.address())
             .binary(Path::new(env!("CARGO_BIN_EXE_mucplex")))
+            // What a session does alone is seen where no anchor takes part.
+            .section("[anchor]\nenabled = false")
             .section(sections)
             .start()
             .await
