@@ -126,6 +126,10 @@ fn mac<D: EagerHash>(key: &[u8], data: &[u8]) -> Option<Hmac<D>> {
 
 /// What is kept of a password: enough to log in where the server has the same salt and iteration
 /// count, and nowhere else. Wiped when dropped, not shown by `Debug`.
+///
+/// A server that stores passwords as they are makes up a salt for each exchange (Prosody with
+/// `internal_plain`, ejabberd with `auth_password_format: plain`): there no keys serve twice, and
+/// every later login by them is [`ScramFault::Stale`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct ScramKeys {
     mechanism: ScramMechanism,

@@ -10,8 +10,9 @@ use crate::{
 /// What a failure means for who wants an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The kept keys are not for the password there is now. They are to be dropped, and never
-    /// tried again: that could lock the account.
+    /// The kept keys are not for the salt there is now: the password was changed, or the server
+    /// makes up another each time ([`ScramKeys`](crate::scram::ScramKeys)). They are to be
+    /// dropped, and never tried again: that could lock the account.
     Stale,
     /// The server does not take these credentials. They are to be dropped as well.
     Refused,
