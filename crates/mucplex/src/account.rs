@@ -366,7 +366,7 @@ impl Owner {
                     match self.home() {
                         Some(home) => self.send_to_uplink(uplink, SessionInput::Retain(home)),
                         None => {
-                            debug!(account = %self.account, "nobody is left to retain an uplink")
+                            debug!(account = %self.account, "nobody is left to retain an uplink");
                         }
                     }
                 }

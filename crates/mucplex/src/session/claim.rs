@@ -81,7 +81,7 @@ impl PendingClaim {
         let fresh = match spare {
             Some(spare) => Fresh::Spare(Box::new(Uplink::bound(uplink, spare.jid, login))),
             None => Fresh::Uplink {
-                connection: uplink,
+                connection: Box::new(uplink),
                 h: server_h.unwrap_or_default(),
             },
         };

@@ -89,7 +89,10 @@ pub(crate) enum Fresh {
     /// The session has one: this one is for the account.
     Spare(Box<Uplink>),
     /// The server's stream goes on here; it has handled so much of what it was sent.
-    Uplink { connection: Connection, h: Count },
+    Uplink {
+        connection: Box<Connection>,
+        h: Count,
+    },
 }
 
 impl Steady {
@@ -326,7 +329,7 @@ impl Steady {
         match fresh {
             Fresh::Spare(spare) => self.tell(AccountInput::Spare(spare)).await,
             Fresh::Uplink { connection, h } => {
-                if self.uplink.stream.resume(connection, h).is_err() {
+                if self.uplink.stream.resume(*connection, h).is_err() {
                     warn!("the server claims to have what it was not sent");
                     return Flow::Break(CONNECTION_LOST);
                 }
