@@ -155,6 +155,21 @@ impl Stage {
         self.with(cell, options).await
     }
 
+    /// The same on a server that keeps SCRAM keys instead of passwords.
+    pub(crate) async fn hashed(&self) -> Self {
+        static PROSODY: OnceCell<(Server, Front)> = OnceCell::const_new();
+        static EJABBERD: OnceCell<(Server, Front)> = OnceCell::const_new();
+        let cell = match self.kind {
+            Kind::Prosody => &PROSODY,
+            Kind::Ejabberd => &EJABBERD,
+        };
+        let options = Options {
+            hashed_passwords: true,
+            ..Options::default()
+        };
+        self.with(cell, options).await
+    }
+
     /// The same on the server of this cell, which is started with these options.
     async fn with(&self, cell: &'static OnceCell<(Server, Front)>, options: Options) -> Self {
         let start = async || {

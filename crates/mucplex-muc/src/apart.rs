@@ -37,6 +37,11 @@ impl Apart {
         members.any(|((in_room, _), member)| in_room == room && member.uplink == uplink)
     }
 
+    /// Whether this session is in the room on its own.
+    pub(crate) fn has_session(&self, room: &RoomJid, session: SessionId) -> bool {
+        self.members.contains_key(&(room.clone(), session))
+    }
+
     /// The session's join goes out on its own uplink.
     pub(crate) fn enter(&mut self, room: RoomJid, session: SessionId, uplink: UplinkId) {
         let member = Member {

@@ -1,6 +1,7 @@
 //! What a room sees of the account around it while it handles one input.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -41,10 +42,12 @@ pub(crate) struct Session {
     pub(crate) uplink: UplinkId,
     /// It has enabled message carbons (XEP-0280 4).
     pub(crate) carbons: bool,
+    /// Its client's connection is lost, and may be resumed (XEP-0198 5).
+    pub(crate) asleep: bool,
 }
 
 /// A stream to the server that can carry rooms.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Uplink {
     /// The full JID by which the server knows it, as text.
     pub(crate) address: String,
@@ -52,8 +55,35 @@ pub(crate) struct Uplink {
     pub(crate) session: Option<SessionId>,
     /// Default language of what is sent on it (RFC 6120 4.7.4).
     pub(crate) lang: Option<String>,
-    /// On its way out, or its client is withholding: no room may be brought to it.
-    pub(crate) leaving: bool,
+    /// Its session has ended, or a newer anchor has taken its place.
+    pub(crate) retired: bool,
+    /// Its client's undirected unavailable is withheld.
+    pub(crate) withholding: bool,
+    /// Its session is asleep, and an anchor is there to carry in its place.
+    pub(crate) resting: bool,
+    /// It was given back to the shell because its session is asleep.
+    pub(crate) cut: bool,
+    /// Its connection is gone, and the server keeps what it has joined.
+    pub(crate) suspended: bool,
+    /// For the server its session's client was available when that ended.
+    pub(crate) available: bool,
+}
+
+impl Uplink {
+    /// On its way out, for good or for a while: no room may be brought to it.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.retired || self.withholding || self.resting || self.cut
+    }
+
+    /// Whether it can bring and take what is said in a room, and will.
+    pub(crate) fn may_carry(&self) -> bool {
+        !self.is_leaving() && !self.suspended
+    }
+
+    /// Whether the shell waits for its release.
+    pub(crate) fn is_wanted_back(&self) -> bool {
+        !self.cut && self.is_leaving()
+    }
 }
 
 pub(crate) type Sessions = BTreeMap<SessionId, Session>;
@@ -67,6 +97,14 @@ pub(crate) struct Context<'a> {
     pub(crate) account: &'a AccountText,
     pub(crate) sessions: &'a Sessions,
     pub(crate) uplinks: &'a Uplinks,
+    /// The newest anchor, if it can carry.
+    pub(crate) anchor: Option<UplinkId>,
+    /// There is none, and one may come any moment.
+    pub(crate) awaits_anchor: bool,
+    /// One more room may be brought from one uplink to another.
+    pub(crate) may_move: bool,
+    /// When the account may ping the next room of its own accord.
+    pub(crate) next_ping: &'a mut Option<Instant>,
     /// Sessions that are in rooms on their own.
     pub(crate) apart: &'a Apart,
     /// Sessions that are to be in this room on their own from now on.
@@ -97,6 +135,20 @@ impl Context<'_> {
     /// The uplink of a session.
     pub(crate) fn uplink_of(&self, session: SessionId) -> Option<UplinkId> {
         self.sessions.get(&session).map(|session| session.uplink)
+    }
+
+    /// Whether the session's client is there to answer.
+    pub(crate) fn is_awake(&self, session: SessionId) -> bool {
+        self.sessions
+            .get(&session)
+            .is_some_and(|session| !session.asleep)
+    }
+
+    /// Whether the connection of this uplink is gone and may come back.
+    pub(crate) fn is_suspended(&self, uplink: UplinkId) -> bool {
+        self.uplinks
+            .get(&uplink)
+            .is_some_and(|uplink| uplink.suspended)
     }
 
     /// Whether the session gets copies of what its siblings say (XEP-0280 4).

@@ -3,17 +3,19 @@
 //! The hub takes inputs and gives outputs; it knows no socket and no clock. Every input is handled
 //! to its end before the next, so what one stanza causes is never mixed with what another does.
 
+mod doorstep;
 mod interface;
+mod others;
 mod timers;
+mod uplinks;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use jid::FullJid;
 use mucplex_xml::Frame;
 
 use crate::apart::Apart;
-use crate::context::{AccountText, Context, Session, Sessions, Uplink, Uplinks};
+use crate::context::{AccountText, Context, Sessions, Uplinks};
 use crate::identity::RoomAddress;
 use crate::plain::{Plain, wants_answer};
 use crate::room::{Carbon, JoinRequest, Room, is_late_answer};
@@ -21,14 +23,25 @@ use crate::routes::asks_to_join;
 use crate::stanza::{StanzaError, error_to_server};
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
 
+use doorstep::Doorsteps;
 pub use interface::{ANCHOR_WAIT, Input, NickConflict, Now, Output, Policy};
+use others::Others;
 use timers::Timers;
+
+/// How many rooms of an account may be on their way from one uplink to another at a time, where
+/// nothing is lost by waiting.
+const MOST_MOVING: usize = 8;
 
 /// Borrows the parts of a hub that a room sees, and leaves the rooms themselves free.
 macro_rules! context {
-    ($hub:expr, $now:expr) => {
+    ($hub:expr, $now:expr) => {{
+        let (anchor, awaits_anchor) = ($hub.anchor(), $hub.awaits_anchor($now.instant));
         Context {
             now: $now,
+            anchor,
+            awaits_anchor,
+            may_move: $hub.moving.len() < MOST_MOVING,
+            next_ping: &mut $hub.next_ping,
             policy: &$hub.policy,
             account: &$hub.account_text,
             sessions: &$hub.sessions,
@@ -38,7 +51,7 @@ macro_rules! context {
             outputs: &mut $hub.outputs,
             next_id: &mut $hub.next_id,
         }
-    };
+    }};
 }
 /// The one owner of an account's room state.
 ///
@@ -61,8 +74,17 @@ pub struct Hub {
     timers: Timers,
     outputs: VecDeque<Output>,
     next_id: u64,
-    /// Uplinks whose release the shell waits for.
-    releasing: BTreeSet<UplinkId>,
+    /// The account's anchors, the newest last; all others are on their way out.
+    anchors: Vec<UplinkId>,
+    /// Until when joins wait for an anchor.
+    awaited_until: Option<Instant>,
+    doorsteps: Doorsteps,
+    others: Others,
+    /// Rooms that go from one uplink to another just now, and those that are to follow.
+    moving: BTreeSet<RoomJid>,
+    to_move: BTreeSet<RoomJid>,
+    /// When the account may ping the next room of its own accord.
+    next_ping: Option<Instant>,
 }
 
 impl Hub {
@@ -82,7 +104,13 @@ impl Hub {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_id: 0,
-            releasing: BTreeSet::new(),
+            anchors: Vec::new(),
+            awaited_until: None,
+            doorsteps: Doorsteps::default(),
+            others: Others::default(),
+            moving: BTreeSet::new(),
+            to_move: BTreeSet::new(),
+            next_ping: None,
         }
     }
 
@@ -100,7 +128,7 @@ impl Hub {
                 jid,
                 client_lang,
             } => {
-                self.session_bound(session, uplink, &jid, client_lang);
+                self.session_bound(now, session, uplink, &jid, client_lang);
             }
             Input::FromClient { session, frame } => self.client_stanza(now, session, &frame),
             Input::FromServer { uplink, frame } => self.server_stanza(now, uplink, &frame),
@@ -109,33 +137,33 @@ impl Hub {
                     known.carbons = enabled;
                 }
             }
-            Input::SessionUnavailable { session } => self.session_away(now, session, false),
-            Input::SessionEnded { session, .. } => self.session_away(now, session, true),
-            Input::AnchorBound { uplink, jid, lang } => {
-                let address = jid.to_string();
-                let (session, leaving) = (None, false);
-                let uplink_state = Uplink {
-                    address,
-                    session,
-                    lang,
-                    leaving,
-                };
-                self.uplinks.insert(uplink, uplink_state);
+            Input::SessionUnavailable { session } => self.session_away(now, session),
+            Input::SessionEnded { session, available } => {
+                self.session_ended(now, session, available);
             }
-            Input::AnchorExpected { .. }
-            | Input::SessionAsleep { .. }
-            | Input::SessionAwake { .. }
-            | Input::UplinkSuspended { .. }
-            | Input::UplinkResumed { .. }
-            | Input::BookmarkRetracted { .. } => {}
+            Input::SessionAsleep { session } => self.session_asleep(now, session, true),
+            Input::SessionAwake { session } => self.session_asleep(now, session, false),
+            Input::AnchorExpected { expected } => self.anchor_expected(now, expected),
+            Input::AnchorBound { uplink, jid, lang } => self.anchor_bound(now, uplink, &jid, lang),
+            Input::UplinkSuspended { uplink } => self.uplink_suspended(now, uplink, true),
+            Input::UplinkResumed { uplink } => self.uplink_suspended(now, uplink, false),
             Input::UplinkLost { uplink } => self.uplink_lost(now, uplink),
-            Input::Timeout => {
-                for room in self.timers.due(now.instant) {
-                    self.with_room(now, &room, Room::timeout);
-                }
-            }
+            Input::BookmarkRetracted { room } => self.with_room(now, &room, Room::unbookmarked),
+            Input::Timeout => self.timeout(now),
         }
+        self.settle_others(now);
         self.release_what_is_free(now);
+        self.move_what_waits(now);
+    }
+
+    fn timeout(&mut self, now: Now) {
+        if self.awaited_until.is_some_and(|until| until <= now.instant) {
+            self.awaited_until = None;
+            self.waited_enough(now);
+        }
+        for room in self.timers.due(now.instant) {
+            self.with_room(now, &room, Room::timeout);
+        }
     }
 
     /// The next thing to do; `None` when all is done.
@@ -145,41 +173,46 @@ impl Hub {
 
     /// When [`Input::Timeout`] is due, if at all.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [
+            self.timers.next(),
+            self.awaited_until,
+            self.others.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// No session and no uplink is left: the owner may end.
+    /// No session and no uplink is left. The owner may end, if the hub keeps nothing either.
     pub fn is_idle(&self) -> bool {
         self.sessions.is_empty() && self.uplinks.is_empty()
     }
 
-    fn session_bound(
-        &mut self,
-        session: SessionId,
-        uplink: UplinkId,
-        jid: &FullJid,
-        lang: Option<String>,
-    ) {
-        self.uplinks.insert(
-            uplink,
-            Uplink {
-                address: jid.to_string(),
-                session: Some(session),
-                lang,
-                leaving: false,
-            },
-        );
-        self.sessions.insert(
-            session,
-            Session {
-                address: jid.to_string(),
-                uplink,
-                carbons: false,
-            },
-        );
+    /// Whether rooms are kept for sessions that may come: an owner that ends would forget them.
+    pub fn keeps_state(&self) -> bool {
+        self.rooms.values().any(Room::is_to_stay)
     }
 
     fn client_stanza(&mut self, now: Now, session: SessionId, frame: &Frame) {
+        if self.answers_other(session, frame) {
+            return;
+        }
+        let may_wait = !self.doorsteps.is_empty() || self.awaits_anchor(now.instant);
+        let to = frame.to().filter(|_| may_wait);
+        if let Some(RoomAddress { room, nick }) = to.and_then(|to| RoomAddress::parse(&to)) {
+            let begins = !self.is_in(&room)
+                && !self.plain.has(&room)
+                && !self.apart.has_session(&room, session)
+                && nick.is_some()
+                && asks_to_join(frame);
+            if self.waits_at_door(now, &room, session, frame, begins) {
+                return;
+            }
+        }
+        self.handle_client_stanza(now, session, frame);
+    }
+
+    fn handle_client_stanza(&mut self, now: Now, session: SessionId, frame: &Frame) {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };
@@ -227,6 +260,11 @@ impl Hub {
 
     fn first_join(&mut self, now: Now, jid: &RoomJid, request: JoinRequest) {
         let mut ctx = context!(self, now);
+        if let Some(before) = self.rooms.get_mut(jid)
+            && let Some(to) = Room::entrance(&ctx, jid, request.session)
+        {
+            before.pay_farewell(&mut ctx, to);
+        }
         if let Some(mut room) = Room::enter(&mut ctx, jid, request, VecDeque::new()) {
             if let Some(before) = self.rooms.get_mut(jid) {
                 room.inherit(before);
@@ -246,9 +284,11 @@ impl Hub {
         }
         let address = from.and_then(|from| RoomAddress::parse(&from));
         match &address {
-            Some(address) if self.plain.has(&address.room) => self.plain_stanza(uplink, frame),
+            Some(address) if self.plain.has(&address.room) => {
+                self.plain_stanza(now, uplink, frame);
+            }
             Some(address) if self.apart.server_stanza(&address.room, uplink, frame) => {
-                self.for_own_session(uplink, frame);
+                self.for_own_session(now, uplink, frame);
             }
             Some(address) if self.rooms.contains_key(&address.room) => {
                 self.with_room(now, &address.room, |room, ctx| {
@@ -256,7 +296,7 @@ impl Hub {
                 });
             }
             Some(address) if is_late_answer(frame, address.nick.as_deref()) => {}
-            Some(_) | None => self.for_own_session(uplink, frame),
+            Some(_) | None => self.for_own_session(now, uplink, frame),
         }
     }
 
@@ -267,24 +307,26 @@ impl Hub {
             Some(peer) => self.with_room(now, &peer.room, |room, ctx| {
                 room.carbon(ctx, uplink, carbon);
             }),
-            None => self.for_own_session(uplink, frame),
+            None => self.for_own_session(now, uplink, frame),
         }
     }
 
     /// A stanza of an address that is no room's.
-    fn plain_stanza(&mut self, uplink: UplinkId, frame: &Frame) {
+    fn plain_stanza(&mut self, now: Now, uplink: UplinkId, frame: &Frame) {
         match self.uplinks.get(&uplink).map(|uplink| uplink.session) {
-            Some(None) if wants_answer(frame) => {
+            Some(None) if !self.anchors.contains(&uplink) && wants_answer(frame) => {
                 let stanza = error_to_server(frame, &StanzaError::SESSION_GONE).into();
                 self.outputs.push_back(Output::ToServer { uplink, stanza });
             }
-            Some(_) | None => self.for_own_session(uplink, frame),
+            Some(_) | None => self.for_own_session(now, uplink, frame),
         }
     }
 
     /// What comes from a room the account is not in is the business of the stream it came on.
-    fn for_own_session(&mut self, uplink: UplinkId, frame: &Frame) {
-        if let Some(session) = self.uplinks.get(&uplink).and_then(|uplink| uplink.session) {
+    fn for_own_session(&mut self, now: Now, uplink: UplinkId, frame: &Frame) {
+        if self.anchors.contains(&uplink) {
+            self.stanza_of_other(now, uplink, frame);
+        } else if let Some(session) = self.uplinks.get(&uplink).and_then(|uplink| uplink.session) {
             let owned = frame.bytes().len();
             self.outputs.push_back(Output::ToClient {
                 session,
@@ -293,44 +335,6 @@ impl Hub {
                 urgency: Urgency::of(frame),
             });
         }
-    }
-
-    /// A session is in no room any more; its uplink is to be free of rooms.
-    fn session_away(&mut self, now: Now, session: SessionId, ended: bool) {
-        let Some(uplink) = self.sessions.get(&session).map(|known| known.uplink) else {
-            return;
-        };
-        if let Some(known) = self.uplinks.get_mut(&uplink) {
-            known.leaving = true;
-            if ended {
-                known.session = None;
-            }
-        }
-        if ended {
-            self.sessions.remove(&session);
-            self.apart.forget(session);
-            self.plain.forget(session);
-        } else {
-            self.apart.unavailable(session);
-        }
-        self.releasing.insert(uplink);
-        self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
-    }
-
-    fn uplink_lost(&mut self, now: Now, uplink: UplinkId) {
-        let Some(lost) = self.uplinks.remove(&uplink) else {
-            return;
-        };
-        self.releasing.remove(&uplink);
-        if let Some(session) = lost.session {
-            self.sessions.remove(&session);
-            self.apart.forget(session);
-            self.plain.forget(session);
-            self.with_all_rooms(now, |room, ctx| room.detach(ctx, session));
-        }
-        self.with_all_rooms(now, |room, ctx| {
-            room.uplink_lost(ctx, uplink, &lost.address);
-        });
     }
 
     /// Lets a room act, and sees to what follows from it.
@@ -350,9 +354,20 @@ impl Hub {
             let sessions = self.sessions.keys().copied().collect();
             self.plain.found(jid.clone(), sessions);
         }
+        if room.is_moving() {
+            self.moving.insert(jid.clone());
+        } else {
+            self.moving.remove(jid);
+        }
+        if room.waits_for_turn() {
+            self.to_move.insert(jid.clone());
+        } else {
+            self.to_move.remove(jid);
+        }
         if room.is_plain() || room.is_settled() {
             self.rooms.remove(jid);
             self.timers.set(jid, None);
+            self.moving.remove(jid);
         } else {
             self.timers.set(jid, room.next_timeout());
         }
@@ -386,24 +401,12 @@ impl Hub {
         }
     }
 
-    fn release_what_is_free(&mut self, now: Now) {
-        let free: Vec<UplinkId> = self
-            .releasing
-            .iter()
-            .filter(|uplink| !self.rooms.values().any(|room| room.uses(**uplink)))
-            .copied()
-            .collect();
-        for uplink in free {
-            self.releasing.remove(&uplink);
-            match self.uplinks.get_mut(&uplink) {
-                Some(known) if known.session.is_some() => known.leaving = false,
-                Some(_) | None => {
-                    let gone = self.uplinks.remove(&uplink);
-                    let address = gone.map_or_else(String::new, |gone| gone.address);
-                    self.with_all_rooms(now, |room, ctx| room.uplink_lost(ctx, uplink, &address));
-                }
-            }
-            self.outputs.push_back(Output::Release { uplink });
+    /// Rooms that have waited for their turn go to the uplink that is to carry them.
+    fn move_what_waits(&mut self, now: Now) {
+        while self.moving.len() < MOST_MOVING
+            && let Some(room) = self.to_move.pop_first()
+        {
+            self.with_room(now, &room, |_, _| {});
         }
     }
 }

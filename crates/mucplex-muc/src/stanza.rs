@@ -160,6 +160,8 @@ pub(crate) struct Unavailable<'a> {
     pub(crate) payload: &'a str,
     pub(crate) affiliation: &'a str,
     pub(crate) jid: Option<&'a str>,
+    /// The room is no more.
+    pub(crate) destroyed: bool,
     pub(crate) codes: &'a [u16],
 }
 
@@ -179,6 +181,9 @@ impl Unavailable<'_> {
         attribute(&mut out, "affiliation", Some(self.affiliation));
         attribute(&mut out, "jid", self.jid);
         out.push_str("/>");
+        if self.destroyed {
+            out.push_str("<destroy/>");
+        }
         for code in self.codes {
             out.push_str(&status(*code));
         }

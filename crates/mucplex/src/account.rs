@@ -157,10 +157,7 @@ impl Owner {
                 () = until(timeout) => self.drive(Input::Timeout, Freight::default()),
                 () = stop.cancelled(), if self.kept.is_some() => {}
             }
-            let keeps = !self.hub.is_idle() && !stop.is_cancelled();
-            self.kept = keeps
-                .then(|| self.kept.take().or_else(|| self.handle.upgrade()))
-                .flatten();
+            self.keep_alive();
             // A flood must not run ahead of sessions that only want for a processor: they write
             // before it goes on.
             if std::mem::take(&mut self.ahead) {
@@ -168,6 +165,16 @@ impl Owner {
             }
         }
         debug!(account = %self.account, idle = self.hub.is_idle(), "the account's owner ends");
+    }
+
+    /// An owner that has what outlives sessions is there for those to come.
+    fn keep_alive(&mut self) {
+        let keeps = !self.hub.is_idle() || self.hub.keeps_state();
+        if !keeps || self.shared.stop.is_cancelled() {
+            self.kept = None;
+        } else if self.kept.is_none() {
+            self.kept = self.handle.upgrade();
+        }
     }
 
     fn input(&mut self, input: AccountInput) {

@@ -1,5 +1,6 @@
 //! The numbered contract, by concern.
 
+mod anchor;
 mod client_state;
 mod entry;
 mod errors;
@@ -51,6 +52,7 @@ pub(crate) fn tests() -> Vec<Test> {
         client_state::tests(),
         passthrough::tests(),
         plain::tests(),
+        anchor::tests(),
     ]
     .into_iter()
     .flatten()

@@ -23,10 +23,11 @@
 //! know, and they are told the difference (see `takeover`).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mucplex_xml::{Frame, Kind, Outgoing};
 
+use super::iq::number_of;
 use super::overlap::{Brought, is_ordered};
 use super::{Room, SUBJECT_TIMEOUT};
 use crate::context::Context;
@@ -54,9 +55,13 @@ const MOST_CONFLICTS: u32 = 10;
 #[derive(Debug)]
 pub(super) struct Handover {
     pub(super) to: UplinkId,
-    stage: Stage,
+    pub(super) stage: Stage,
     pub(super) deadline: Instant,
     pub(super) old: Old,
+    /// Since when the next carrier asks for what has been said.
+    pub(super) since: SystemTime,
+    /// Nobody has carried the room for a while.
+    pub(super) revives: bool,
     /// Both carriers are in the room at once: the old one was told to leave when the next was in.
     pub(super) overlaps: bool,
     /// The next carrier's join was sent before the old one was known to have ended, and may be
@@ -79,7 +84,10 @@ pub(super) struct Handover {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
+    /// No uplink can carry the room, or none yet: the room is dormant. The deadline is that of the
+    /// next try, if one has failed.
+    Waiting { tries_at: Option<Instant> },
     /// The room allows no second stream under the nick: the old carrier has been told to leave,
     /// and the next one joins when the room has said so.
     Breaking,
@@ -112,6 +120,8 @@ impl Handover {
             stage: Stage::Presences,
             deadline: now + JOIN_TIMEOUT,
             old,
+            since: SystemTime::UNIX_EPOCH,
+            revives: false,
             overlaps: false,
             beside: old != Old::Ended,
             conflicts: 0,
@@ -130,8 +140,31 @@ impl Handover {
         self.to
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+    /// Whether what comes on this uplink is for the next carrier to be judged: one that leaves in
+    /// order to join again brings the room's traffic until then.
+    pub(super) fn is_for(&self, uplink: UplinkId, carrier: UplinkId) -> bool {
+        let serves = self.stage == Stage::Breaking && self.old != Old::Ended && uplink == carrier;
+        self.to == uplink && !serves
+    }
+
+    /// Whether the room is, or was, dormant: what is known of it may be long past.
+    pub(super) fn comes_back(&self) -> bool {
+        self.revives || self.is_waiting()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Waiting { tries_at } => tries_at,
+            Stage::Breaking
+            | Stage::Presences
+            | Stage::History
+            | Stage::Answering
+            | Stage::Settling => Some(self.deadline),
+        }
     }
 
     /// Whether the old carrier stays only for answers.
@@ -160,13 +193,20 @@ impl Room {
         match handover.stage {
             Stage::Answering | Stage::Settling => self.complete(ctx),
             Stage::Breaking => self.rejoin(ctx),
-            Stage::Presences | Stage::History => {}
+            Stage::Presences | Stage::History | Stage::Waiting { .. } => {}
         }
     }
 
+    /// The next carrier cannot carry the room any more.
     pub(super) fn drop_lost_target(&mut self, ctx: &mut Context<'_>) {
-        let to = self.handover.as_ref().map(Handover::to);
-        if to.is_none_or(|to| self.may_carry(ctx, to)) {
+        let next = self.handover.as_ref().filter(|it| !it.is_waiting());
+        let Some(next) = next.filter(|it| !self.may_carry(ctx, it.to)) else {
+            return;
+        };
+        // Where nobody else is in the room, what it has begun it ends: another one follows it then.
+        let serves = ctx.uplinks.get(&next.to).is_some_and(|it| !it.suspended);
+        let alone = next.old != Old::Serving && next.stage != Stage::Breaking;
+        if serves && alone && !self.is_apart(ctx, next.to) {
             return;
         }
         let Some(lost) = self.handover.take() else {
@@ -179,18 +219,32 @@ impl Room {
         for private in lost.private() {
             self.fan_out(ctx, &private);
         }
-        match self.choose_carrier(ctx) {
+        let stays = lost.old == Old::Serving && self.carrier_stays(ctx);
+        match self.choose_carrier(ctx).filter(|_| !ctx.awaits_anchor) {
+            _ if stays => self.send_held(ctx, lost.held),
             Some(to) => {
                 let mut next = Handover::new(to, lost.old, ctx.now.instant);
-                next.held = lost.held;
-                self.begin_handover(ctx, next);
+                (next.held, next.revives) = (lost.held, lost.revives);
+                if to == self.carrier && lost.old == Old::Leaving {
+                    // It was told to leave, and joins again behind that.
+                    self.wait_for_leave(ctx, next);
+                } else {
+                    self.begin_handover(ctx, next);
+                }
             }
             None => {
-                self.refuse_held(ctx, lost.held);
                 self.let_old_go(ctx, lost.old);
-                self.lost(ctx);
+                self.rest(ctx, lost.held);
             }
         }
+    }
+
+    /// A hand-over whose next carrier joins when the old one has surely left.
+    pub(super) fn wait_for_leave(&mut self, ctx: &Context<'_>, mut handover: Handover) {
+        handover.stage = Stage::Breaking;
+        handover.old = Old::Leaving;
+        handover.deadline = ctx.now.instant + MARK_TIMEOUT;
+        self.handover = Some(handover);
     }
 
     /// Nothing follows the old carrier: what it still brings is of no interest.
@@ -209,19 +263,26 @@ impl Room {
         let to = handover.to;
         self.handover = Some(handover);
         self.limit_comeback(ctx);
+        self.pay_farewell(ctx, to);
         ctx.carry(to, &self.jid);
-        let join = self.handover_join(ctx);
-        ctx.send(to, join);
+        self.send_join(ctx, to);
     }
 
-    /// The account's presence once more, as a join: nothing in it is new to the others.
-    fn handover_join(&self, ctx: &Context<'_>) -> Outgoing {
-        let since = ctx
-            .now
-            .wall
-            .checked_sub(HISTORY_MARGIN)
-            .unwrap_or(ctx.now.wall);
-        self.join_again(&stanza::history_since(&history::format_stamp(since)))
+    /// The account's presence once more, as a join: nothing in it is new to the others. A carrier
+    /// that serves brings what is said up to this moment; of one that has ended it counts when it was
+    /// last heard.
+    fn send_join(&mut self, ctx: &mut Context<'_>, to: UplinkId) {
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        let known = match handover.old {
+            Old::Serving | Old::Leaving => ctx.now.wall,
+            Old::Ended => self.heard_at.min(ctx.now.wall),
+        };
+        let since = known.checked_sub(HISTORY_MARGIN).unwrap_or(known);
+        handover.since = since;
+        let join = self.join_again(&stanza::history_since(&history::format_stamp(since)));
+        ctx.send(to, join);
     }
 
     /// The account's presence as a join that asks for this history.
@@ -254,7 +315,7 @@ impl Room {
         let uplink = handover.to;
         match (handover.stage, frame.kind()) {
             (_, Kind::Message) if is_error => self.message_error(ctx, uplink, frame, nick),
-            (Stage::Breaking, _) => {}
+            (Stage::Breaking | Stage::Waiting { .. }, _) => {}
             (Stage::Presences, Kind::Presence) => self.presence_of_next(ctx, frame, nick, is_error),
             // A private message has no place in the room's order, and must not be lost.
             (Stage::Presences, Kind::Message) if !is_ordered(frame) => {
@@ -292,7 +353,13 @@ impl Room {
         is_error: bool,
     ) {
         if is_error {
-            self.next_refused(ctx, Some(frame));
+            // A carrier that joins anew may get the answers to what it has said before.
+            let of_before = nick.is_some_and(|nick| nick != self.own.nick());
+            let to = self.handover.as_ref().map(Handover::to);
+            match to.filter(|_| of_before || number_of(frame).is_some()) {
+                Some(to) => self.presence_error(ctx, to, frame, nick),
+                None => self.next_refused(ctx, Some(frame)),
+            }
             return;
         }
         let user = MucUser::read(frame);
@@ -385,6 +452,9 @@ impl Room {
     fn next_refused(&mut self, ctx: &mut Context<'_>, refusal: Option<&Frame>) {
         let conflict = refusal.is_some_and(is_temporary);
         let tries = self.may_try_again(ctx, refusal);
+        if refusal.is_some() && !conflict && self.cancel_move(ctx) {
+            return;
+        }
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -404,13 +474,23 @@ impl Room {
                 handover.conflicts += 1;
                 handover.deadline = ctx.now.instant + CONFLICT_PAUSE;
             }
-            Old::Ended => {
-                let held = std::mem::take(&mut handover.held);
-                self.handover = None;
-                self.refuse_held(ctx, held);
-                self.lost(ctx);
-            }
+            Old::Ended => self.shut_out(ctx, refusal),
         }
+    }
+
+    /// The room does not let the account come to an uplink to which it need not go, for another
+    /// reason than that it is there already: it stays where it is. `false` if it has to go.
+    fn cancel_move(&mut self, ctx: &mut Context<'_>) -> bool {
+        let stays = self.carrier_stays(ctx);
+        let Some(handover) = self
+            .handover
+            .take_if(|it| stays && it.old == Old::Serving && it.to != self.carrier)
+        else {
+            return false;
+        };
+        self.keeps_off = Some(handover.to);
+        self.send_held(ctx, handover.held);
+        true
     }
 
     /// The old carrier has ended, and the next one tries once more.
@@ -427,8 +507,7 @@ impl Room {
         handover.deadline = ctx.now.instant + JOIN_TIMEOUT;
         let to = handover.to;
         self.limit_comeback(ctx);
-        let join = self.handover_join(ctx);
-        ctx.send(to, join);
+        self.send_join(ctx, to);
     }
 
     /// Sees what the old carrier brings. `true` if that was the mark of its end, which is for the
@@ -480,6 +559,7 @@ impl Room {
             return;
         };
         match handover.stage {
+            Stage::Waiting { .. } => handover.stage = Stage::Waiting { tries_at: None },
             // A room that never confirms a leave: what the old carrier brings from here on is
             // passed over, and the next one has it all.
             Stage::Settling | Stage::Breaking if !over => {
@@ -500,14 +580,26 @@ impl Room {
                 self.give_up_answers(ctx);
                 self.next_is_in(ctx);
             }
-            Stage::Presences | Stage::Settling | Stage::Breaking => {
-                let (old, held) = (handover.old, std::mem::take(&mut handover.held));
-                self.refuse_held(ctx, held);
-                self.abandon_handover(ctx, None);
-                self.let_old_go(ctx, old);
-                self.lost(ctx);
-            }
+            Stage::Presences | Stage::Settling | Stage::Breaking => self.give_up_handover(ctx),
         }
+    }
+
+    /// The room has not answered the next carrier. Both leave, unless the old one stays anyway.
+    fn give_up_handover(&mut self, ctx: &mut Context<'_>) {
+        let Some(handover) = &self.handover else {
+            return;
+        };
+        let (to, joined) = (handover.to, handover.stage != Stage::Breaking);
+        if self.cancel_move(ctx) {
+            self.say_farewell(ctx, to, stanza::leave(&self.own).into());
+            return;
+        }
+        if joined {
+            self.say_farewell(ctx, to, stanza::leave(&self.own).into());
+        }
+        let old = self.handover.as_ref().map_or(Old::Ended, |it| it.old);
+        self.let_old_go(ctx, old);
+        self.shut_out(ctx, None);
     }
 
     /// Ends a hand-over that nobody wants any more, or that has come to nothing: both carriers
@@ -517,7 +609,8 @@ impl Room {
         let Some(handover) = self.handover.take() else {
             return;
         };
-        let next = (handover.stage != Stage::Breaking).then_some(handover.to);
+        let joined = handover.stage != Stage::Breaking && !handover.is_waiting();
+        let next = joined.then_some(handover.to);
         let takes = match handover.old {
             Old::Serving => Some(self.carrier),
             Old::Leaving | Old::Ended => next,

@@ -206,9 +206,10 @@ impl InFlight {
         place.and_then(|place| self.take(place));
     }
 
-    /// The carrier is lost; nobody knows what of this has reached the room.
-    pub(super) fn lost(&mut self) {
-        let on_it = |sent: &&mut Sent| matches!(sent.way, Way::Sent | Way::Over);
+    /// The uplink is lost; nobody knows what of this has reached the room.
+    pub(super) fn lost(&mut self, uplink: UplinkId) {
+        let on_it =
+            |sent: &&mut Sent| sent.uplink == uplink && matches!(sent.way, Way::Sent | Way::Over);
         for sent in self.sent.iter_mut().filter(on_it) {
             sent.way = Way::Uncertain;
         }

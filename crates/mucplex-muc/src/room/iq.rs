@@ -85,7 +85,7 @@ impl PendingIqs {
     }
 }
 
-pub(super) const ID_PREFIX: &str = "mucplex-";
+pub(crate) const ID_PREFIX: &str = "mucplex-";
 
 impl Room {
     pub(super) fn iq_from_client(
@@ -409,17 +409,20 @@ impl Room {
         }
     }
 
-    /// A request to the account in the room: one session answers it, if possible the one whose
-    /// presence and capabilities the room sees (behaviour 40).
+    /// A request to the account in the room: one session answers it, if possible one whose client is
+    /// there, and of these the one whose presence and capabilities the room sees (behaviour 40). With
+    /// all clients away it waits for one of them, as a server lets it wait in the queue of a stream
+    /// that may be resumed (XEP-0198 5), and as long as any answer may take.
     fn asked_by_server(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
         let own = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session);
         // Nobody knows yet whether this is a room that speaks to the account (behaviour 68).
         let alone = own.filter(|_| self.nature == Nature::Unknown);
-        let answering = alone
-            .or_else(|| self.standing.speaker())
-            .or_else(|| own.filter(|session| self.attached.contains(session)))
-            .or_else(|| self.attached.first().copied())
-            .or_else(|| self.asking());
+        let inside = own.filter(|session| self.attached.contains(session));
+        let attached = self.attached.iter().copied();
+        let candidates = self.standing.speaker().into_iter().chain(inside);
+        let candidates: Vec<_> = candidates.chain(attached).chain(self.asking()).collect();
+        let awake = candidates.iter().find(|session| ctx.is_awake(**session));
+        let answering = alone.or_else(|| awake.or(candidates.first()).copied());
         let Some(session) = answering else {
             ctx.send(uplink, super::ping::answer_for_nobody(frame));
             return;
@@ -441,7 +444,7 @@ impl Room {
 
 /// Whether a request counts only from a stream that is in the room: one to an occupant, and one
 /// of a moderator, whose right goes by the role (XEP-0045 8 and 9).
-pub(super) fn needs_occupancy(frame: &Frame, nick: Option<&str>) -> bool {
+pub(crate) fn needs_occupancy(frame: &Frame, nick: Option<&str>) -> bool {
     nick.is_some() || frame.root().child("query", ns::MUC_ADMIN).is_some()
 }
 
@@ -452,6 +455,6 @@ pub(crate) fn is_late_answer(frame: &Frame, nick: Option<&str>) -> bool {
 }
 
 /// The number of an id of ours.
-pub(super) fn number_of(frame: &Frame) -> Option<u64> {
+pub(crate) fn number_of(frame: &Frame) -> Option<u64> {
     frame.id()?.strip_prefix(ID_PREFIX)?.parse().ok()
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use mucplex_xml::{Frame, Kind};
 
+use super::handover::Handover;
 use super::in_flight::Way;
 use super::{JOIN_TIMEOUT, Nature, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
@@ -99,6 +100,11 @@ impl Joining {
         self.deadline = deadline;
     }
 
+    /// Those that are to come in.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.asking.iter().chain(&self.waiting).map(|it| it.session)
+    }
+
     pub(super) fn has_waiting(&self) -> bool {
         self.asking.is_some() || !self.waiting.is_empty()
     }
@@ -113,8 +119,8 @@ impl Room {
         request: JoinRequest,
         waiting: Waiting,
     ) -> Option<Self> {
-        let carrier = ctx.uplink_of(request.session)?;
-        let presence = request.upstream();
+        let carrier = Self::entrance(ctx, room, request.session)?;
+        let presence = ctx.for_carrier(request.session, carrier, &request.upstream());
         ctx.carry(carrier, room);
         ctx.send(carrier, &presence);
         Some(Self {
@@ -145,7 +151,12 @@ impl Room {
             vanished: false,
             renaming: Waiting::new(),
             sets_apart: Waiting::new(),
+            arriving: Waiting::new(),
+            waits_for_turn: false,
+            keeps_off: None,
             heard: Some(ctx.now.instant),
+            heard_at: ctx.now.wall,
+            silence: super::Silence::default(),
             nature: Nature::Unknown,
             phase: Phase::Joining(Box::new(Joining {
                 id: request.id.clone(),
@@ -167,11 +178,47 @@ impl Room {
         }
     }
 
+    /// The join cannot come to its end on the uplink on which it has begun, and there is another. A
+    /// session that has been told that it is in the room is in it; any other is about to be told
+    /// from the beginning.
+    pub(super) fn join_elsewhere(&mut self, ctx: &mut Context<'_>) {
+        let not_in_yet = self.is_not_in_yet();
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
+        if !not_in_yet {
+            // What was sent behind is for the next carrier, and so are those that follow.
+            self.arriving.append(&mut joining.waiting);
+            let asking = joining.asking.as_mut();
+            let behind = asking.map(|it| (it.session, std::mem::take(&mut it.behind)));
+            self.finish_join(ctx, None);
+            self.settle_carrier(ctx);
+            if let Some((session, behind)) = behind {
+                self.send_behind(ctx, behind.into_iter().map(|frame| (session, frame)));
+            }
+            return;
+        }
+        let mut waiting = std::mem::take(&mut joining.waiting);
+        if let Some(asking) = joining.asking.take() {
+            let again = |it: &JoinRequest| it.session == asking.session;
+            if !waiting.iter().any(again) {
+                waiting.push_front(asking);
+            }
+        }
+        if ctx.is_suspended(self.carrier) {
+            self.farewells.owe(self.carrier);
+        }
+        self.restart(ctx, waiting);
+    }
+
     /// Starts over for sessions that asked while the room was being left or refused another.
     pub(super) fn restart(&mut self, ctx: &mut Context<'_>, mut waiting: Waiting) {
         self.phase = Phase::Gone;
         while let Some(request) = waiting.pop_front() {
             if ctx.sessions.contains_key(&request.session) {
+                if let Some(to) = Self::entrance(ctx, &self.jid, request.session) {
+                    self.pay_farewell(ctx, to);
+                }
                 if let Some(mut room) = Self::enter(ctx, &self.jid, request, waiting) {
                     room.inherit(self);
                     *self = room;
@@ -186,6 +233,9 @@ impl Room {
         let waiting = match &mut self.phase {
             Phase::Joining(joining) => &mut joining.waiting,
             Phase::Leaving(leaving) => &mut leaving.waiting,
+            Phase::Joined if self.handover.as_ref().is_some_and(Handover::comes_back) => {
+                &mut self.arriving
+            }
             Phase::Joined => return self.settle_conflict(ctx, request),
             Phase::Gone => return,
         };
@@ -258,10 +308,9 @@ impl Room {
         let answers = frame.kind() == Kind::Message
             && nick.is_none()
             && frame.stanza_type().as_deref() != Some("groupchat")
-            && joining.asking.as_ref().is_some_and(asks)
-            && ctx.uplink_of(session) == Some(self.carrier);
+            && joining.asking.as_ref().is_some_and(asks);
         if answers {
-            ctx.send(self.carrier, frame);
+            ctx.send_for(session, self.carrier, frame);
             self.note_in_flight(ctx, session, frame, nick, Some(Way::Sent));
         }
         answers
@@ -275,6 +324,7 @@ impl Room {
             Phase::Joined | Phase::Gone => (None, None),
         };
         let for_nick = self.renaming.iter_mut().chain(&mut self.sets_apart);
+        let for_nick = for_nick.chain(&mut self.arriving);
         let waiting = waiting.into_iter().flatten().chain(for_nick);
         let mut all: Vec<_> = asking.into_iter().chain(waiting).collect();
         let place = all.iter().rposition(|request| request.session == session)?;
@@ -283,9 +333,18 @@ impl Room {
 
     /// What was sent behind a join, now that the session is in the room.
     pub(super) fn follow_up(&mut self, ctx: &mut Context<'_>, request: &JoinRequest) {
-        for frame in &request.behind {
+        let behind = request.behind.iter().cloned();
+        self.send_behind(ctx, behind.map(|frame| (request.session, frame)));
+    }
+
+    fn send_behind(
+        &mut self,
+        ctx: &mut Context<'_>,
+        behind: impl IntoIterator<Item = (SessionId, Frame)>,
+    ) {
+        for (session, frame) in behind {
             if let Some(address) = frame.to().and_then(|to| RoomAddress::parse(&to)) {
-                self.client_stanza(ctx, request.session, frame, &address);
+                self.client_stanza(ctx, session, &frame, &address);
             }
         }
     }
@@ -544,7 +603,8 @@ impl Room {
                 Some(&mut joining.waiting)
             }
             Phase::Leaving(leaving) => Some(&mut leaving.waiting),
-            Phase::Joined | Phase::Gone => None,
+            Phase::Joined => Some(&mut self.arriving),
+            Phase::Gone => None,
         };
         if let Some(waiting) = waiting
             && let Some(place) = waiting.iter().position(|it| it.session == session)

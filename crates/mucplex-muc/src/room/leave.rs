@@ -1,6 +1,6 @@
 //! Sessions that leave a room, and the account's own leaving (XEP-0045 7.14).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use mucplex_xml::{Element, Frame, Kind, Outgoing};
@@ -40,11 +40,46 @@ impl Leaving {
 #[derive(Debug, Default)]
 pub(super) struct Farewells {
     until: BTreeMap<UplinkId, VecDeque<Instant>>,
+    /// Uplinks that are suspended: how many leaves have gone there, and where one is to follow when
+    /// the stream is resumed. Nobody waits for these.
+    suspended: BTreeMap<UplinkId, usize>,
+    owed: BTreeSet<UplinkId>,
 }
 
 impl Farewells {
     pub(super) fn expects(&self, uplink: UplinkId) -> bool {
-        self.until.contains_key(&uplink)
+        self.until.contains_key(&uplink) || self.is_owed(uplink)
+    }
+
+    /// Whether a leave on this uplink waits for the stream to be resumed.
+    pub(super) fn is_owed(&self, uplink: UplinkId) -> bool {
+        self.suspended.contains_key(&uplink) || self.owed.contains(&uplink)
+    }
+
+    pub(super) fn are_done(&self) -> bool {
+        self.until.is_empty() && self.suspended.is_empty() && self.owed.is_empty()
+    }
+
+    /// The room is to be left on this uplink when that is resumed.
+    pub(super) fn owe(&mut self, uplink: UplinkId) {
+        self.owed.insert(uplink);
+    }
+
+    /// The uplink is resumed: whether a leave was owed on it.
+    pub(super) fn pay(&mut self, uplink: UplinkId) -> bool {
+        self.owed.remove(&uplink)
+    }
+
+    /// The uplink is suspended.
+    pub(super) fn suspend(&mut self, uplink: UplinkId) {
+        if let Some(until) = self.until.remove(&uplink) {
+            *self.suspended.entry(uplink).or_default() += until.len();
+        }
+    }
+
+    /// It is resumed: how many leaves are on their way on it.
+    pub(super) fn resume(&mut self, uplink: UplinkId) -> usize {
+        self.suspended.remove(&uplink).unwrap_or_default()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -109,10 +144,12 @@ impl Room {
     /// it was, or wanted to be.
     fn take_out(&mut self, ctx: &mut Context<'_>, session: SessionId) -> Option<OccupantJid> {
         self.standing.remove(session);
+        // One that is in the room may have asked once more.
+        let withdrawn = self.withdraw(ctx, session);
         if self.attached.remove(&session) {
             return Some(self.own.clone());
         }
-        self.withdraw(ctx, session)
+        withdrawn
     }
 
     /// The session's leave as the room would reflect it.
@@ -139,6 +176,7 @@ impl Room {
             payload: &payload,
             affiliation: user.affiliation.as_deref().unwrap_or("none"),
             jid: user.shows_jid.then_some(address),
+            destroyed: false,
             codes: &[Status::OwnPresence.code()],
         }
         .write()
@@ -190,6 +228,7 @@ impl Room {
             joins.any(|it| it.session == session && it.occupant.nick() == nick)
         });
         waiting.append(&mut self.sets_apart);
+        waiting.append(&mut self.arriving);
         self.phase = Phase::Leaving(Leaving { waiting, last });
         self.left_upstream(ctx);
     }
@@ -210,7 +249,9 @@ impl Room {
     /// What has been or is being said on this uplink is of no interest until the account is out
     /// of the room there.
     pub(super) fn await_farewell(&mut self, ctx: &Context<'_>, uplink: UplinkId) {
-        if ctx.uplinks.contains_key(&uplink) {
+        if ctx.is_suspended(uplink) {
+            *self.farewells.suspended.entry(uplink).or_default() += 1;
+        } else if ctx.uplinks.contains_key(&uplink) {
             let until = ctx.now.instant + LEAVE_TIMEOUT;
             self.farewells
                 .until
@@ -232,7 +273,12 @@ impl Room {
         let own = nick == Some(self.own.nick()) || user.has(Status::OwnPresence);
         let own = own && !user.has(Status::NickChanged);
         let is = |kind: &str| frame.stanza_type().as_deref() == Some(kind);
+        let comes_back = self.is_dormant() && uplink == self.carrier;
         match frame.kind() {
+            // Behaviour 47: it is not to come back.
+            Kind::Presence if own && comes_back && user.removed() && !user.lost() => {
+                self.removed(ctx, frame, &user);
+            }
             Kind::Presence if own && (is("unavailable") || is("error")) => {
                 self.farewell_confirmed(ctx, uplink);
             }
@@ -255,6 +301,8 @@ impl Room {
     /// An uplink is gone, and with it what was to be confirmed on it.
     pub(super) fn farewells_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
         self.farewells.until.remove(&uplink);
+        self.farewells.suspended.remove(&uplink);
+        self.farewells.owed.remove(&uplink);
         self.left_upstream(ctx);
     }
 
@@ -266,7 +314,7 @@ impl Room {
     }
 
     /// Whether the room has let go of the account, and if so, what comes then.
-    fn left_upstream(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn left_upstream(&mut self, ctx: &mut Context<'_>) {
         let Phase::Leaving(leaving) = &mut self.phase else {
             return;
         };

@@ -19,12 +19,15 @@
 //! | `handover` | another uplink takes the room over | 43, 59 |
 //! | `overlap` | what two carriers both bring, and what neither does | 23, 43, 59 |
 //! | `takeover` | what the sessions are told when it has | 43, 59 |
+//! | `dormant` | no uplink can carry the room, or none yet | 43, 44, 60 |
 //! | `comeback` | the room has let go of the account unasked | 25, 43, 48 |
 //! | `iq` | requests to and from occupants | 50, 52, 53, 55 |
 //! | `ping` | whether the account is in the room | 36, 51 |
+//! | `silence` | a room of which nothing is heard any more | 62 |
 
 mod carrier;
 mod comeback;
+mod dormant;
 mod handover;
 mod in_flight;
 mod iq;
@@ -38,12 +41,13 @@ mod ping;
 mod presence;
 mod private;
 mod replay;
+mod silence;
 mod standing;
 mod takeover;
 mod voice;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mucplex_xml::{Frame, Kind};
 
@@ -53,8 +57,9 @@ use crate::identity::{OccupantJid, RoomAddress};
 use crate::roster::Roster;
 use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
-pub(crate) use iq::is_late_answer;
+pub(crate) use iq::{ID_PREFIX, is_late_answer, needs_occupancy, number_of};
 pub(crate) use join::JoinRequest;
+pub(crate) use ping::answer_for_nobody;
 pub(crate) use private::Carbon;
 
 use comeback::Comeback;
@@ -65,6 +70,7 @@ use join::Joining;
 use leave::{Farewells, Leaving};
 use nature::Nature;
 use overlap::Duplicates;
+use silence::Silence;
 use standing::Standing;
 use voice::VoiceRequests;
 
@@ -118,6 +124,8 @@ pub(crate) struct Room {
     renaming: Waiting,
     /// Sessions that are to be in the room on their own, when it needs their uplinks no more.
     sets_apart: Waiting,
+    /// Sessions that join while the account is on its way back after nobody has carried the room.
+    arriving: Waiting,
     standing: Standing,
     voice: VoiceRequests,
     /// The proxy is on its way back into the room.
@@ -125,6 +133,9 @@ pub(crate) struct Room {
     /// When the carrier last brought what only an occupant gets; `None` if the room has denied since
     /// that the account is one.
     heard: Option<Instant>,
+    /// When that was, for the room: what it said later was not heard.
+    heard_at: SystemTime,
+    silence: Silence,
     handover: Option<Handover>,
     /// The full JID of the last carrier that was lost: copies of what it has sent may be on their way.
     lost_carrier: Option<String>,
@@ -139,6 +150,10 @@ pub(crate) struct Room {
     left: bool,
     /// When a detached occupancy ends.
     stay_until: Option<Instant>,
+    /// It is to go to another uplink, and too many rooms are on such a way.
+    waits_for_turn: bool,
+    /// An anchor to which the room has not let the account go while another uplink carried it.
+    keeps_off: Option<UplinkId>,
 }
 
 /// What a joining session is told of the room's present state.
@@ -186,7 +201,7 @@ impl Room {
         if self.learn_nature(ctx, uplink, frame, nick) {
             return;
         }
-        if self.is_gone() {
+        if self.is_gone() && !self.farewells.expects(uplink) {
             self.stanza_afterwards(ctx, uplink, frame, nick);
             return;
         }
@@ -201,7 +216,7 @@ impl Room {
         } else if self
             .handover
             .as_ref()
-            .is_some_and(|handover| handover.to() == uplink)
+            .is_some_and(|handover| handover.is_for(uplink, self.carrier))
         {
             self.next_carrier_stanza(ctx, frame, nick);
         } else if uplink == self.carrier {
@@ -276,12 +291,19 @@ impl Room {
             Phase::Joining(_) => self.joining_from_server(ctx, frame, nick),
             Phase::Joined => {
                 if frame.stanza_type().as_deref() != Some("error") {
-                    self.heard = Some(ctx.now.instant);
+                    self.note_heard(ctx);
                 }
                 self.live_from_server(ctx, frame, nick);
             }
             Phase::Leaving(_) | Phase::Gone => self.stanza_beside(ctx, self.carrier, frame, nick),
         }
+    }
+
+    /// The account is in the room for certain.
+    fn note_heard(&mut self, ctx: &Context<'_>) {
+        self.heard = Some(ctx.now.instant);
+        self.heard_at = ctx.now.wall;
+        self.silence = Silence::default();
     }
 
     /// A live stanza of the room: presences and messages in the room's order.
@@ -330,8 +352,8 @@ impl Room {
         match &self.phase {
             Phase::Joining(joining) => !joining.has_waiting(),
             Phase::Joined => {
-                let waiting = self.renaming.is_empty() && self.sets_apart.is_empty();
-                self.attached.is_empty() && waiting
+                let mut waiting = [&self.renaming, &self.sets_apart, &self.arriving].into_iter();
+                self.attached.is_empty() && waiting.all(Waiting::is_empty)
             }
             Phase::Leaving(leaving) => !leaving.has_waiting(),
             Phase::Gone => true,
@@ -350,7 +372,10 @@ impl Room {
 
     /// Whether the hub may forget the room.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_gone() && self.in_flight.is_empty() && self.iqs.is_empty()
+        self.is_gone()
+            && self.in_flight.is_empty()
+            && self.iqs.is_empty()
+            && self.farewells.are_done()
     }
 
     /// Goes on for a room that the account was in before: what that one owes is still to come.
@@ -368,6 +393,8 @@ impl Room {
             .as_ref()
             .is_some_and(|handover| handover.to() == uplink);
         match &self.phase {
+            // The carrier has been told to leave, and nothing follows it yet.
+            _ if self.is_dormant() => self.farewells.expects(uplink),
             Phase::Joining(_) | Phase::Joined => self.carrier == uplink || next,
             // Closed before the room has let go, it would leave behind who joins on another.
             Phase::Leaving(leaving) => {
@@ -384,14 +411,17 @@ impl Room {
             Phase::Leaving(_) | Phase::Joined => None,
             Phase::Gone => self.in_flight.deadline(),
         };
-        let handover = self.handover.as_ref().map(Handover::deadline);
+        let handover = self.handover.as_ref().and_then(Handover::deadline);
+        let silence = self.silence_deadline();
         let [stay, iqs] = [self.stay_until, self.iqs.deadline()];
         let nick = self.in_flight.nick_deadline(self.own.nick());
         let [standing, farewells] = [self.standing.deadline(), self.farewells.deadline()];
-        [phase, handover, stay, iqs, nick, standing, farewells]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            phase, handover, stay, iqs, nick, standing, farewells, silence,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// A deadline of the room has come.
@@ -399,17 +429,17 @@ impl Room {
         let now = ctx.now.instant;
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         self.expire_iqs(ctx);
-        if self.is_gone() && due(self.in_flight.deadline()) {
-            self.in_flight.forget(now);
-        }
         if due(self.in_flight.nick_deadline(self.own.nick())) {
             self.nick_timeout(ctx);
         }
         if due(self.farewells.deadline()) {
             self.farewell_timeout(ctx);
         }
-        if due(self.handover.as_ref().map(Handover::deadline)) {
+        if due(self.handover.as_ref().and_then(Handover::deadline)) {
             self.handover_timeout(ctx);
+        }
+        if due(self.silence_deadline()) {
+            self.break_silence(ctx);
         }
         if due(self.stay_until) {
             self.leave_upstream(ctx, None);
@@ -418,6 +448,9 @@ impl Room {
             && joining.deadline <= now
         {
             self.join_timeout(ctx);
+        }
+        if self.is_gone() && due(self.in_flight.deadline()) {
+            self.in_flight.forget(now);
         }
     }
 

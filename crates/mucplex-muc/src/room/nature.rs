@@ -23,7 +23,7 @@ use mucplex_xml::{Frame, Kind};
 use super::{Phase, Room};
 use crate::context::Context;
 use crate::muc_user::is_muc_user;
-use crate::{SessionId, UplinkId, ns};
+use crate::{SessionId, UplinkId, ns, stanza};
 
 /// What is known of the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +61,12 @@ impl Room {
         match sign(frame, nick) {
             Sign::Room => self.nature = Nature::Room,
             Sign::NoRoom => {
-                pass_to_own(ctx, uplink, frame);
+                self.pass_to_own(ctx, uplink, frame);
                 self.turn_plain(ctx);
                 return true;
             }
             Sign::None if self.is_beside(uplink, frame) => {
-                pass_to_own(ctx, uplink, frame);
+                self.pass_to_own(ctx, uplink, frame);
                 return true;
             }
             Sign::None => {
@@ -92,7 +92,13 @@ impl Room {
         let waiting = match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Joining(joining) => {
                 if let Some(asking) = &joining.asking {
-                    // Its join has gone out.
+                    let own = ctx.uplink_of(asking.session);
+                    if own != Some(self.carrier) {
+                        // It has gone out on an uplink that is nobody's own: once more, and that
+                        // one takes it back.
+                        ctx.send(self.carrier, stanza::leave(&self.own));
+                        pass(ctx, asking.session, [&asking.presence]);
+                    }
                     pass(ctx, asking.session, &asking.behind);
                 }
                 if let Some((session, leave)) = &joining.left {
@@ -118,12 +124,15 @@ impl Room {
     pub(crate) fn is_plain(&self) -> bool {
         self.nature == Nature::Plain
     }
-}
 
-/// The session whose own uplink this is gets what came on it, as it is.
-fn pass_to_own(ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
-    if let Some(session) = ctx.uplinks.get(&uplink).and_then(|uplink| uplink.session) {
-        ctx.tell(session, frame.bytes().clone());
+    /// The session whose own uplink this is gets what came on it, as it is. On another one it is for
+    /// the session that has asked.
+    fn pass_to_own(&self, ctx: &mut Context<'_>, uplink: UplinkId, frame: &Frame) {
+        match ctx.uplinks.get(&uplink).map(|uplink| uplink.session) {
+            Some(Some(session)) => ctx.tell(session, frame.bytes().clone()),
+            Some(None) if uplink == self.carrier => self.deliver_to_asking(ctx, frame),
+            Some(None) | None => {}
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Question {
     /// Is the account in the room by a join that the room has not answered? With the number of
     /// the question: the answer to an earlier one says nothing of a later join.
     Join(u32),
+    /// Is the account in a room that has said nothing for long?
+    Silence,
     /// A room that the proxy has made anew is opened; nobody waits for the answer.
     Open,
 }
@@ -79,6 +81,15 @@ impl Room {
         if let Some(ping) = stanza::ping(&self.own) {
             let ping = self.note_request(ctx, Asker::Proxy(question), &ping, Some(&nick));
             self.send_upstream(ctx, session, &ping, false);
+        }
+    }
+
+    /// Asks on the carrier whether the account is in the room.
+    pub(super) fn ask_own(&mut self, ctx: &mut Context<'_>, question: Question) {
+        if let Some(ping) = stanza::ping(&self.own) {
+            let nick = self.own.nick().to_owned();
+            let ping = self.note_request(ctx, Asker::Proxy(question), &ping, Some(&nick));
+            ctx.send(self.carrier, &ping);
         }
     }
 
@@ -133,7 +144,7 @@ impl Room {
         match question {
             Question::SelfPing { session, id, again } => match verdict {
                 Verdict::In => {
-                    self.heard = Some(ctx.now.instant);
+                    self.note_heard(ctx);
                     self.answer_ping(ctx, session, &id);
                 }
                 Verdict::Out => self.ping_says_out(ctx, session, id, again),
@@ -157,6 +168,11 @@ impl Room {
             // Then the answer to the join has come before this one.
             Question::Join(_) if verdict == Verdict::In => {}
             Question::Join(number) => self.join_was_lost(ctx, number),
+            Question::Silence => match verdict {
+                Verdict::In => self.note_heard(ctx),
+                Verdict::Out => self.silence_says_out(ctx),
+                Verdict::Unknown => self.stays_silent(ctx),
+            },
             Question::Open => {}
         }
     }
@@ -187,12 +203,13 @@ impl Room {
     }
 
     /// The proxy gets no answer.
-    pub(super) fn unanswered(&self, ctx: &mut Context<'_>, question: Question) {
+    pub(super) fn unanswered(&mut self, ctx: &mut Context<'_>, question: Question) {
         match question {
             Question::SelfPing { session, id, .. } => {
                 self.answer_ping_with(ctx, session, &id, &StanzaError::NO_ANSWER);
             }
             Question::Doubt { sent, error } => ctx.deliver(sent.session, &error),
+            Question::Silence => self.stays_silent(ctx),
             Question::Nick | Question::Join(_) | Question::Open => {}
         }
     }
@@ -237,7 +254,7 @@ pub(super) fn is_ping(frame: &Frame) -> bool {
 }
 
 /// What the proxy answers itself while no session is in the room (behaviour 53).
-pub(super) fn answer_for_nobody(request: &Frame) -> Bytes {
+pub(crate) fn answer_for_nobody(request: &Frame) -> Bytes {
     let root = request.root();
     let asks = request.stanza_type().as_deref() == Some("get");
     let query = |namespace| root.child("query", namespace).filter(|_| asks);

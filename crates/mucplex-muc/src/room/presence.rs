@@ -2,6 +2,7 @@
 
 use mucplex_xml::Frame;
 
+use super::dormant::Removal;
 use super::overlap::{Verdict, same_presence};
 use super::{JoinRequest, Phase, Room};
 use crate::context::Context;
@@ -184,7 +185,7 @@ impl Room {
 
     /// Behaviours 47 and 49: kicked, banned, or the room is no more. Each session is told once,
     /// also where the server leaves 110 out, and the room's state goes.
-    fn removed(&mut self, ctx: &mut Context<'_>, frame: &Frame, user: &MucUser) {
+    pub(super) fn removed(&mut self, ctx: &mut Context<'_>, frame: &Frame, user: &MucUser) {
         // A destroyed room says so itself; not every service adds 110 to that.
         let told = if user.destroyed {
             frame.clone()
@@ -201,10 +202,17 @@ impl Room {
     /// The proxy has lost the room and cannot come back: the sessions are told what the room has
     /// said of it, or 333, removed for technical reasons (XEP-0045 16.6.2).
     pub(super) fn lost(&mut self, ctx: &mut Context<'_>) {
+        self.lost_by(ctx, Removal::LOST);
+    }
+
+    /// The same with another reason, if the room has said nothing itself.
+    pub(super) fn lost_by(&mut self, ctx: &mut Context<'_>, removal: Removal) {
         if let Some(told) = self.comeback.take().and_then(|comeback| comeback.told) {
             self.fan_out(ctx, &told);
             self.attached.clear();
         }
+        let own = Some(Status::OwnPresence.code());
+        let codes: Vec<u16> = own.into_iter().chain(removal.code).collect();
         for session in std::mem::take(&mut self.attached) {
             let gone = stanza::Unavailable {
                 from: &self.own,
@@ -212,9 +220,10 @@ impl Room {
                 id: None,
                 lang: None,
                 payload: "",
-                affiliation: "none",
+                affiliation: removal.affiliation,
                 jid: None,
-                codes: &[Status::OwnPresence.code(), Status::Lost.code()],
+                destroyed: removal.destroyed,
+                codes: &codes,
             };
             let bytes = gone.write();
             ctx.tell(session, bytes);

@@ -95,6 +95,12 @@ impl Standing {
         self.proposed.insert(session, Said { presence, order });
     }
 
+    /// Nobody is in the room, and it is about to be told so.
+    pub(super) fn nobody_speaks(&mut self) {
+        self.speaker = None;
+        self.away_at = None;
+    }
+
     /// The room has refused it.
     pub(super) fn refused(&mut self, session: SessionId) {
         self.proposed.remove(&session);
@@ -228,7 +234,10 @@ impl Room {
                     self.sent_presence = away;
                 }
             }
-            Some(_) | None => self.standing.away_at = now.checked_add(AWAY_AFTER),
+            // Until a carrier can tell the room, nobody needs to look at the clock.
+            Some(_) => self.standing.away_at = None,
+            None if settled => self.standing.away_at = now.checked_add(AWAY_AFTER),
+            None => {}
         }
     }
 

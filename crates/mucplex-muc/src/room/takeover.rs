@@ -26,8 +26,9 @@ impl Room {
         };
         self.carrier = handover.to;
         self.handed_over = Some(ctx.now.instant);
-        self.heard = Some(ctx.now.instant);
+        self.note_heard(ctx);
         self.comeback = None;
+        self.keeps_off = None;
         self.vanished = false;
         let others = &self.view.others;
         let join = handover
@@ -44,7 +45,7 @@ impl Room {
         };
         if !handover.overlaps {
             self.tell_own(ctx, &handover);
-            self.tell_missed(ctx, &handover.past);
+            self.tell_missed(ctx, &handover);
             self.tell_subject(ctx, &handover);
         }
         for frame in handover.early {
@@ -57,11 +58,14 @@ impl Room {
         }
         self.refuse_lost(ctx);
         self.send_held(ctx, handover.held);
+        for request in std::mem::take(&mut self.arriving) {
+            self.join(ctx, request);
+        }
     }
 
     /// What has waited for the hand-over goes out; or, where the last the next carrier has brought
     /// is that the account is put out, waits on or is refused.
-    fn send_held(&mut self, ctx: &mut Context<'_>, held: VecDeque<(SessionId, Frame)>) {
+    pub(super) fn send_held(&mut self, ctx: &mut Context<'_>, held: VecDeque<(SessionId, Frame)>) {
         if let Some(next) = &mut self.handover {
             next.held.extend(held);
         } else if matches!(self.phase, Phase::Joined) {
@@ -145,12 +149,12 @@ impl Room {
         self.view.subject.as_ref().and_then(text) == text(subject)
     }
 
-    fn tell_missed(&mut self, ctx: &mut Context<'_>, past: &[Frame]) {
-        let recent = ctx.now.wall.checked_sub(2 * HISTORY_MARGIN);
+    fn tell_missed(&mut self, ctx: &mut Context<'_>, handover: &Handover) {
+        let recent = handover.since.checked_sub(HISTORY_MARGIN);
         let known = self
             .backlog
             .marks_since(recent.unwrap_or(std::time::SystemTime::UNIX_EPOCH));
-        for message in missed(known, past) {
+        for message in missed(known, &handover.past) {
             if let Some(stamp) = history::room_stamp(message, &self.jid) {
                 let from = message.from().and_then(|from| RoomAddress::parse(&from));
                 if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {

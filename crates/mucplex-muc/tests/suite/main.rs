@@ -34,6 +34,7 @@ mod private;
 mod routes;
 mod scribe;
 mod service;
+mod standby;
 mod standing;
 mod streams;
 mod traffic;

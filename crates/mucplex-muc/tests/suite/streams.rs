@@ -19,6 +19,7 @@ impl World {
         }
         self.losses.push(id);
         uplink.down.clear();
+        (uplink.suspended, uplink.cut) = (false, false);
         if !uplink.replaced {
             uplink.up = VecDeque::from([END.to_owned()]);
         }
@@ -64,7 +65,8 @@ impl World {
 
     /// One stanza of an uplink reaches the server.
     pub(crate) fn step_up(&mut self, id: u64) -> bool {
-        let Some(xml) = self.uplinks.get_mut(&id).and_then(|it| it.up.pop_front()) else {
+        let flowing = self.uplinks.get_mut(&id).filter(|it| it.flows());
+        let Some(xml) = flowing.and_then(|it| it.up.pop_front()) else {
             return false;
         };
         let jid = self.uplinks[&id].jid.clone();
@@ -81,7 +83,7 @@ impl World {
 
     /// One stanza of the server reaches the proxy.
     pub(crate) fn step_down(&mut self, id: u64) -> bool {
-        let Some(uplink) = self.uplinks.get_mut(&id) else {
+        let Some(uplink) = self.uplinks.get_mut(&id).filter(|it| it.flows()) else {
             return false;
         };
         let Some(xml) = uplink.down.pop_front() else {
@@ -102,7 +104,10 @@ impl World {
             trace.push(Trace::Down(id, frame.clone()));
         }
         let account = uplink.account.clone();
-        let route = uplink.routes.from_server(&frame);
+        let route = match uplink.anchor {
+            true => ServerRoute::Hub,
+            false => uplink.routes.from_server(&frame),
+        };
         if let (ServerRoute::Carbons(enabled), Some(session)) = (&route, uplink.session) {
             let (session, enabled) = (SessionId(session), *enabled);
             self.input(&account, Input::SessionCarbons { session, enabled });

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use jid::{BareJid, FullJid};
+use jid::FullJid;
 use mucplex_muc::{
-    AccountJid, ClientRoute, Csi, Hub, Input, NickConflict, Now, Output, Policy, RouteSettings,
-    Routes, SessionId, UplinkId, Urgency,
+    ClientRoute, Csi, Hub, Input, NickConflict, Now, Output, Policy, RouteSettings, Routes,
+    SessionId, UplinkId, Urgency,
 };
 use mucplex_xml::{Frame, Outgoing};
 
@@ -36,6 +36,10 @@ pub(crate) struct Session {
     pub(crate) csi: Csi<()>,
     /// It has stopped reading, and so many bytes may still wait for it.
     pub(crate) room_left: Option<usize>,
+    /// Its connection is lost, and may be resumed; what it is sent waits for it.
+    pub(crate) asleep: bool,
+    /// It has sent undirected available presence.
+    pub(crate) available: bool,
 }
 
 /// What has passed between the hub and the server.
@@ -45,6 +49,8 @@ pub(crate) enum Trace {
     Up(u64, Frame),
     Down(u64, Frame),
     Release(u64),
+    /// It has left all rooms.
+    Left(u64),
 }
 
 #[derive(Debug)]
@@ -61,6 +67,40 @@ pub(crate) struct Uplink {
     /// A newer stream has its full JID.
     pub(crate) replaced: bool,
     pub(crate) sent: Vec<String>,
+    /// It is no session's.
+    pub(crate) anchor: bool,
+    /// Its connection is gone, and both sides keep what is to go on it.
+    pub(crate) suspended: bool,
+    /// It was, when it was let go.
+    pub(crate) was_suspended: bool,
+    /// The same because its session is asleep.
+    pub(crate) cut: bool,
+}
+
+impl Uplink {
+    pub(crate) fn new(jid: String, session: Option<u64>, routes: Routes) -> Self {
+        Self {
+            account: bare(&jid).to_owned(),
+            jid,
+            session,
+            routes,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            open: true,
+            over: false,
+            replaced: false,
+            sent: Vec::new(),
+            anchor: false,
+            suspended: false,
+            was_suspended: false,
+            cut: false,
+        }
+    }
+
+    /// Whether stanzas get through.
+    pub(crate) fn flows(&self) -> bool {
+        !self.suspended && !self.cut
+    }
 }
 
 #[derive(Debug)]
@@ -76,11 +116,15 @@ pub(crate) struct World {
     pub(crate) elapsed: Duration,
     /// Of the hubs that are still to come.
     pub(crate) policy: Policy,
-    next: u64,
+    pub(crate) next: u64,
     /// Sessions whose outbox has just run over.
     overrun: Vec<u64>,
     /// Uplinks that have been lost since this was last asked.
     pub(crate) losses: Vec<u64>,
+    /// Uplinks that have become anchors since, and whether they have left all rooms.
+    pub(crate) retained: Vec<(u64, bool)>,
+    /// In the order in which they came.
+    pub(crate) anchors: Vec<u64>,
     /// Kept if asked for.
     pub(crate) trace: Option<Vec<Trace>>,
     pub(crate) story: Option<Vec<String>>,
@@ -150,6 +194,8 @@ impl World {
             next: 0,
             overrun: Vec::new(),
             losses: Vec::new(),
+            retained: Vec::new(),
+            anchors: Vec::new(),
             trace: None,
             story: None,
         }
@@ -180,24 +226,17 @@ impl World {
         self.replace(&full);
         self.uplinks.insert(
             uplink,
-            Uplink {
-                jid: full.clone(),
-                account: account.to_owned(),
-                session: Some(id),
-                routes: Routes::new(
+            Uplink::new(
+                full.clone(),
+                Some(id),
+                Routes::new(
                     jid.clone(),
                     RouteSettings {
                         server_csi: true,
                         ..RouteSettings::default()
                     },
                 ),
-                up: VecDeque::new(),
-                down: VecDeque::new(),
-                open: true,
-                over: false,
-                replaced: false,
-                sent: Vec::new(),
-            },
+            ),
         );
         self.sessions.insert(
             id,
@@ -212,13 +251,11 @@ impl World {
                 refused: false,
                 csi: Csi::new(&jid, 1 << 16),
                 room_left: None,
+                asleep: false,
+                available: false,
             },
         );
-        let policy = self.policy.clone();
-        self.hubs.entry(account.to_owned()).or_insert_with(|| {
-            let bare: BareJid = account.parse().unwrap();
-            Hub::new(AccountJid(bare), policy)
-        });
+        self.new_hub(account);
         let input = Input::SessionBound {
             session: SessionId(id),
             uplink: UplinkId(uplink),
@@ -249,8 +286,8 @@ impl World {
     pub(crate) fn end_slow(&mut self) {
         for id in std::mem::take(&mut self.overrun) {
             let account = bare(&self.sessions[&id].jid).to_owned();
+            let available = self.sessions[&id].available;
             let session = SessionId(id);
-            let available = false;
             self.input(&account, Input::SessionEnded { session, available });
         }
     }
@@ -287,7 +324,7 @@ impl World {
                         .push_back(String::from_utf8(bytes.to_vec()).unwrap());
                 }
             }
-            Output::Retain { .. } => {}
+            Output::Retain { uplink } => self.retain(uplink.0),
             Output::Release { uplink } => {
                 if let Some(trace) = &mut self.trace {
                     trace.push(Trace::Release(uplink.0));
@@ -300,6 +337,7 @@ impl World {
     fn check_upstream(&self, account: &str, uplink: u64, xml: &str) {
         let uplink = &self.uplinks[&uplink];
         assert!(uplink.open, "to a closed uplink: {xml}");
+        assert!(!uplink.cut, "to an uplink that was cut: {xml}");
         assert_eq!(uplink.account, account, "on a foreign uplink: {xml}");
         if let Some(from) = parse(xml).from() {
             assert_eq!(bare(&from), account, "{xml}");
@@ -328,13 +366,14 @@ impl World {
         }
         // A carbon names the session that has sent what it is a copy of (XEP-0280 7).
         let copy = xml.contains("urn:xmpp:carbons:2");
-        for other in self.sessions.values().filter(|_| !copy) {
-            let shows = xml.contains(&format!("'{}'", other.jid));
+        let sessions = self.sessions.values().map(|other| &other.jid);
+        let streams = self.uplinks.values().map(|other| &other.jid);
+        for other in sessions.chain(streams).filter(|_| !copy) {
+            let shows = xml.contains(&format!("'{other}'"));
             assert!(
-                !shows || other.jid == session.jid || bare(&other.jid) != bare(&session.jid),
-                "{} sees {}: {xml}",
+                !shows || *other == session.jid || bare(other) != bare(&session.jid),
+                "{} sees {other}: {xml}",
                 session.jid,
-                other.jid
             );
         }
         if let Some(story) = &mut self.story {
@@ -376,7 +415,7 @@ impl World {
     fn release(&mut self, id: u64) {
         let uplink = self.uplinks.get_mut(&id).unwrap();
         let session = uplink.session.filter(|id| self.sessions[id].alive);
-        match session {
+        match session.filter(|id| !self.sessions[id].asleep) {
             Some(session) => {
                 let session = self.sessions.get_mut(&session).unwrap();
                 let mut held = session.withheld.take().unwrap_or_default();
@@ -388,19 +427,14 @@ impl World {
                     self.send(id, &xml);
                 }
             }
-            None => {
-                uplink.open = false;
-                if !uplink.replaced {
-                    uplink.up.push_back(END.to_owned());
-                }
-            }
+            None => self.let_go(id),
         }
     }
 
     /// A client sends a stanza.
     pub(crate) fn send(&mut self, id: u64, xml: &str) {
         let session = self.sessions.get_mut(&id).unwrap();
-        if !session.alive {
+        if !session.alive || session.asleep {
             return;
         }
         if let Some(held) = &mut session.withheld {
@@ -459,9 +493,8 @@ impl World {
             return;
         }
         session.withheld = None;
-        let account = bare(&session.jid).to_owned();
+        let (account, available) = (bare(&session.jid).to_owned(), session.available);
         let session = SessionId(id);
-        let available = false;
         self.input(&account, Input::SessionEnded { session, available });
     }
 
@@ -510,6 +543,6 @@ impl World {
     pub(crate) fn is_quiet(&self) -> bool {
         self.uplinks
             .values()
-            .all(|it| it.up.is_empty() && it.down.is_empty())
+            .all(|it| !it.flows() || it.up.is_empty() && it.down.is_empty())
     }
 }

@@ -4,7 +4,7 @@ use super::life::{Keep, Life, Setting};
 use super::script::ROOMS;
 use super::view::Grade;
 use super::watch::Way;
-use crate::ledger;
+use crate::ledger::{self, ACCOUNTS};
 
 impl Life {
     /// A session is no longer there, or is about to be: it has left no room.
@@ -29,9 +29,26 @@ impl Life {
     pub(crate) fn without_carrier(&mut self, gone: u64) {
         let account = self.accounts[&gone];
         self.usable.remove(&gone);
+        let own = Some(self.world.up(gone));
+        if self.has_anchor(account) && self.world.newest_anchor(ACCOUNTS[account]) != own {
+            return;
+        }
+        let sleeps = |room| self.anybody_in(account, room);
+        if self.setting.stays || (0..ROOMS.len()).any(sleeps) {
+            // It comes back with the next uplink, if that is not there at once.
+            if !self.usable.iter().any(|id| self.accounts[id] == account) {
+                for room in 0..ROOMS.len() {
+                    self.broken[account][room] = true;
+                    self.mark(account, room, Grade::Gap);
+                }
+            }
+            return;
+        }
         if !self.usable.iter().any(|id| self.accounts[id] == account) {
             for room in 0..ROOMS.len() {
-                if self.keep[account][room] == Keep::In {
+                if self.suspended {
+                    self.keep[account][room] = Keep::Unknown;
+                } else if self.keep[account][room] == Keep::In {
                     self.is_out(account, room);
                     // One may have become free in the same step.
                     let mut all = self.slots.iter().flatten();
@@ -51,7 +68,43 @@ impl Life {
     pub(crate) fn stays(&self, uplink: u64) -> bool {
         let uplink = &self.world.uplinks[&uplink];
         let alive = |id| self.world.sessions[&id].alive && !self.world.withholds(id);
-        uplink.open && uplink.session.is_some_and(alive)
+        uplink.open && uplink.flows() && uplink.session.is_some_and(alive)
+    }
+
+    /// Whether the account has an anchor that can carry.
+    pub(crate) fn has_anchor(&self, account: usize) -> bool {
+        let newest = self.world.newest_anchor(ACCOUNTS[account]);
+        newest.is_some_and(|id| self.world.uplinks[&id].flows())
+    }
+
+    /// Whether any uplink of the account can carry a room.
+    pub(crate) fn has_carrier(&self, account: usize) -> bool {
+        let sessions = self.slots.iter().flatten();
+        let mut own = sessions.filter(|id| self.accounts[id] == account);
+        self.has_anchor(account) || own.any(|id| self.stays(self.world.up(*id)))
+    }
+
+    /// A session's last uplink is the anchor now.
+    pub(crate) fn note_retained(&mut self) {
+        for (uplink, left) in std::mem::take(&mut self.world.retained) {
+            let account = ledger::account(&self.world.uplinks[&uplink].account).unwrap();
+            for room in 0..ROOMS.len() {
+                if left {
+                    self.broken[account][room] = true;
+                    self.mark(account, room, Grade::Gap);
+                }
+            }
+        }
+    }
+
+    /// The connection of an uplink is about to be lost: what its rooms say comes later, or by way of
+    /// another one.
+    pub(crate) fn is_suspended(&mut self, uplink: u64) {
+        self.suspended = true;
+        let account = ledger::account(&self.world.uplinks[&uplink].account).unwrap();
+        for room in 0..ROOMS.len() {
+            self.mark(account, room, Grade::Gap);
+        }
     }
 
     pub(crate) fn mark(&mut self, account: usize, room: usize, grade: Grade) {
@@ -61,12 +114,16 @@ impl Life {
 
     /// The session of an uplink goes; what the uplink carries is handed over.
     pub(crate) fn ends(&mut self, uplink: u64) {
-        let grade = match self.setting {
+        let grade = self.grade_of_handover();
+        self.mark_rooms_of(uplink, grade);
+    }
+
+    pub(crate) fn grade_of_handover(&self) -> Grade {
+        match self.setting {
             Setting { dialect, .. } if !dialect.second_stream => Grade::Gap,
             Setting { numbered: true, .. } => Grade::Moved,
             Setting { .. } => Grade::Alike,
-        };
-        self.mark_rooms_of(uplink, grade);
+        }
     }
 
     pub(crate) fn mark_rooms_of(&mut self, uplink: u64, grade: Grade) {
@@ -99,6 +156,7 @@ impl Life {
 
     pub(crate) fn forget_troubles(&mut self) {
         (self.lost, self.destroyed) = (false, false);
+        self.suspended = false;
         self.grades = [[Grade::Exact; 3]; 2];
         self.broken = [[false; 3]; 2];
         self.put = [[false; 3]; 2];

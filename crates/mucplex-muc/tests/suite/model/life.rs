@@ -79,6 +79,8 @@ pub(crate) struct Life {
     heirs: BTreeSet<u64>,
     /// Since all was at rest: an uplink was lost; a room destroyed.
     pub(crate) lost: bool,
+    /// An uplink was suspended: what went there may come late.
+    pub(crate) suspended: bool,
     pub(crate) destroyed: bool,
     pub(crate) count: usize,
     /// Seconds since everything was delivered.
@@ -116,6 +118,7 @@ impl Life {
             usable: BTreeSet::new(),
             heirs: BTreeSet::new(),
             lost: false,
+            suspended: false,
             destroyed: false,
             count: 0,
             waited: 0,
@@ -124,6 +127,35 @@ impl Life {
 
     pub(crate) fn act(&mut self, op: Op) {
         match op {
+            Op::Sleep(slot) => self.session(slot, |life, id| {
+                if !life.world.withholds(id) {
+                    life.world.sleep(id);
+                }
+            }),
+            Op::Wake(slot) => {
+                if let Some(id) = self.slots[slot] {
+                    self.world.wake(id);
+                }
+            }
+            Op::Anchor(account) => {
+                self.world.anchor(ACCOUNTS[account]);
+            }
+            Op::Expect(account, expected) => self.world.expect_anchor(ACCOUNTS[account], expected),
+            // A change of nick that hangs on a suspended stream splits the account for a while.
+            Op::Suspend(uplink) if !self.destroyed && !self.setting.renames => {
+                if let Some(uplink) = self.uplink(uplink) {
+                    self.is_suspended(uplink);
+                    self.world.suspend(uplink);
+                }
+            }
+            Op::Resume(uplink) => {
+                if let Some(uplink) = self.uplink(uplink) {
+                    self.world.resume(uplink);
+                }
+            }
+            Op::Available(slot) => self.session(slot, |life, id| {
+                life.world.sessions.get_mut(&id).unwrap().available = true;
+            }),
             Op::Bind(slot) if self.slots[slot].is_none() => {
                 self.count += 1;
                 self.bind(slot, format!("r{}", self.count));
@@ -135,10 +167,12 @@ impl Life {
                     self.bind(slot, resource);
                 }
             }
-            Op::Cut(slot) => self.session(slot, |life, id| {
-                life.goes(id);
-                life.world.cut(id);
-            }),
+            Op::Cut(slot) => {
+                if let Some(id) = self.slots[slot] {
+                    self.goes(id);
+                    self.world.cut(id);
+                }
+            }
             Op::Stall(slot, bytes) => self.session(slot, |life, id| {
                 let session = life.world.sessions.get_mut(&id).unwrap();
                 session.room_left.get_or_insert(bytes);
@@ -268,7 +302,7 @@ impl Life {
             }
             Op::Ask(slot, room, whom) => self.session(slot, |life, id| life.ask(id, room, whom)),
             Op::Answer(slot) => self.session(slot, Self::answer),
-            Op::Destroy(_) if self.lost => {}
+            Op::Destroy(_) if self.lost || self.suspended => {}
             Op::Destroy(room) => {
                 self.destroyed = true;
                 for account in 0..ACCOUNTS.len() {
@@ -369,14 +403,16 @@ impl Life {
     }
 
     fn session(&mut self, slot: usize, act: impl FnOnce(&mut Self, u64)) {
-        if let Some(id) = self.slots[slot] {
+        if let Some(id) = self.slots[slot].filter(|id| !self.world.sessions[id].asleep) {
             act(self, id);
         }
     }
 
     /// For one that knows itself to be in the room, and by what nick.
     fn inside(&mut self, slot: usize, room: usize, act: impl FnOnce(&mut Self, u64, String)) {
-        let Some(id) = self.slots[slot].filter(|id| !self.world.withholds(*id)) else {
+        let asleep = |id: &u64| self.world.sessions[id].asleep;
+        let id = self.slots[slot].filter(|id| !self.world.withholds(*id) && !asleep(id));
+        let Some(id) = id else {
             return;
         };
         let view = self.views.get(&(id, room)).filter(|view| view.is_live());
@@ -429,6 +465,7 @@ impl Life {
     pub(crate) fn look(&mut self) {
         self.check_upstream();
         self.note_losses();
+        self.note_retained();
         for slot in 0..SLOTS.len() {
             let dead = self.slots[slot].filter(|id| !self.world.sessions[id].alive);
             if let Some(id) = dead {

@@ -40,6 +40,17 @@ pub(crate) enum Op {
     Away(usize),
     /// An uplink breaks.
     Lose(usize),
+    /// The connection of a client is lost, and it resumes its session later.
+    Sleep(usize),
+    Wake(usize),
+    /// An account gets an anchor, or is to get one.
+    Anchor(usize),
+    Expect(usize, bool),
+    /// The connection of an uplink is lost, and its stream resumed later.
+    Suspend(usize),
+    Resume(usize),
+    /// A client says that it is available: the end of its session takes that back.
+    Available(usize),
     /// Session, room, nick, how much of the past.
     Join(usize, usize, usize, usize),
     Leave(usize, usize),
@@ -101,13 +112,14 @@ impl Rng {
 }
 
 /// How often each kind of step is drawn, in the order of [`draw`].
-const WEIGHTS: [usize; 33] = [
+const WEIGHTS: [usize; 40] = [
     4, 2, 2, 1, 2, 1, 9, 2, 5, 1, 1, 2, 1, 2, 2, 2, 1, 1, 1, 1, 1, 4, 1, 2, 1, 5, 2, 1, 1, 9, 9, 4,
-    1,
+    1, 2, 2, 2, 1, 1, 2, 1,
 ];
 /// Kinds of steps that a life may do without: what one hides, a life without it shows.
-const MAY_BE_MISSING: [usize; 22] = [
-    1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27,
+const MAY_BE_MISSING: [usize; 27] = [
+    1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27, 33, 35, 36,
+    37, 39,
 ];
 
 /// A life on paper, one step a line.
@@ -121,6 +133,11 @@ impl Script {
             if rng.below(3) == 0 {
                 weights[kind] = 0;
             }
+        }
+        if weights[37] > 0 && rng.below(2) == 0 {
+            weights[37] = 0;
+        } else if weights[37] > 0 {
+            weights[12] = 0;
         }
         let total: usize = weights.iter().sum();
         let length = 5 + rng.below(100);
@@ -180,6 +197,13 @@ fn draw(rng: &mut Rng, kind: usize) -> Op {
         29 => Op::Up(rng.below(6), 1 + rng.below(5)),
         30 => Op::Down(rng.below(6), 1 + rng.below(8)),
         31 => Op::Run,
+        33 => Op::Sleep(s(rng)),
+        34 => Op::Wake(s(rng)),
+        35 => Op::Anchor(SLOTS[s(rng)]),
+        36 => Op::Expect(SLOTS[s(rng)], rng.below(3) != 0),
+        37 => Op::Suspend(rng.below(6)),
+        38 => Op::Resume(rng.below(6)),
+        39 => Op::Available(s(rng)),
         _ => match rng.below(6) {
             0 | 1 => Op::Wait(1),
             2 => Op::Wait(6),

@@ -51,11 +51,18 @@ impl Watch {
         assert_eq!(*times, 1, "sent to the room twice: {what}");
     }
 
-    fn sent(&mut self, uplink: u64, frame: &Frame) {
+    /// Undirected unavailable has gone out.
+    fn left(&mut self, uplink: u64) {
+        let ways = self.ways.iter_mut();
+        for (_, way) in ways.filter(|((of, _), way)| *of == uplink && **way == Way::In) {
+            *way = Way::Leaving;
+        }
+    }
+
+    /// Gives the room that the stanza asks to enter.
+    fn sent(&mut self, uplink: u64, frame: &Frame) -> Option<usize> {
         let to = frame.to().unwrap_or_default();
-        let Some(room) = ROOMS.iter().position(|room| to.starts_with(room)) else {
-            return;
-        };
+        let room = ROOMS.iter().position(|room| to.starts_with(room))?;
         let way = self.way(uplink, room);
         let kind = frame.stanza_type();
         match (frame.kind(), kind.as_deref()) {
@@ -69,6 +76,7 @@ impl Watch {
             (Kind::Presence, None) if frame.root().child("x", MUC).is_some() => {
                 assert_ne!(way, Way::In, "uplink {uplink} joins {to} once more");
                 self.ways.insert((uplink, room), Way::In);
+                return Some(room);
             }
             (Kind::Presence, None) => {
                 let id = frame.id().unwrap_or_default();
@@ -87,6 +95,7 @@ impl Watch {
             }
             _ => {}
         }
+        None
     }
 
     fn told(&mut self, uplink: u64, of: usize, frame: &Frame) {
@@ -128,17 +137,21 @@ impl Life {
         }
         for step in trace {
             match step {
-                Trace::Up(uplink, frame) => self.watch.sent(uplink, &frame),
+                Trace::Up(uplink, frame) => {
+                    if let Some(room) = self.watch.sent(uplink, &frame) {
+                        self.is_handed_over(uplink, room);
+                    }
+                }
                 Trace::Down(uplink, frame) => {
                     let of = account(&self.world.uplinks[&uplink].account);
                     self.watch.told(uplink, of.unwrap(), &frame);
                 }
+                Trace::Left(uplink) => self.watch.left(uplink),
                 Trace::Release(uplink) => {
                     for room in 0..ROOMS.len() {
                         let way = self.watch.way(uplink, room);
-                        assert_ne!(
-                            way,
-                            Way::In,
+                        assert!(
+                            way != Way::In || self.world.uplinks[&uplink].was_suspended,
                             "uplink {uplink} is let go and in {}",
                             ROOMS[room]
                         );
@@ -160,6 +173,15 @@ impl Life {
                 let inside: Vec<_> = inside.map(|((uplink, _), _)| *uplink).collect();
                 assert!(inside.len() < 2, "{}: in it by {inside:?}", ROOMS[room]);
             }
+        }
+    }
+
+    /// An uplink joins a room that another one of the account may be in.
+    fn is_handed_over(&mut self, uplink: u64, room: usize) {
+        let of = account(&self.world.uplinks[&uplink].account).unwrap();
+        if self.watch.is_handed_over(of, room, &self.world) {
+            let grade = self.grade_of_handover();
+            self.mark(of, room, grade);
         }
     }
 
