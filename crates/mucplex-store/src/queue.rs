@@ -250,3 +250,44 @@ impl State {
         within.map(|waiting| Arc::clone(&waiting.work)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::mpsc, thread};
+
+    use super::*;
+
+    /// ```text
+    /// reader                      writer
+    /// begins to read the file
+    ///                             commits, takes the batch out of the queue
+    /// looks into the queue: the change is in neither
+    /// ```
+    #[test]
+    fn no_change_falls_between_the_file_and_the_queue() {
+        let queue = Queue::new(0);
+        let account: BareJid = "alice@example.org".parse().unwrap();
+        queue.push(Batch {
+            account: account.clone(),
+            ops: vec![Op::RemoveKey],
+            held: Vec::new(),
+        });
+        let (committed, commits) = mpsc::channel();
+        let writer = || {
+            let done = queue.commit(1, || Ok::<_, Infallible>(()));
+            committed.send(done).unwrap();
+        };
+        thread::scope(|scope| {
+            let begin = || {
+                scope.spawn(writer);
+                // Long enough for a writer that need not wait.
+                let early = commits.recv_timeout(Duration::from_millis(200));
+                assert!(early.is_err(), "committed while a reader began");
+                Ok::<_, Infallible>(())
+            };
+            let Ok(((), waiting)) = queue.read_past(&account, begin);
+            assert_eq!(waiting.len(), 1);
+        });
+        assert_eq!(queue.health().waiting_batches, 0);
+    }
+}

@@ -203,6 +203,17 @@ pub struct Batch {
     pub held: Vec<Box<dyn Send>>,
 }
 
+impl Batch {
+    /// Without a change: a sign of life, or the beginning of more.
+    pub fn new(account: BareJid) -> Self {
+        Self {
+            account,
+            ops: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the changes: stanzas and passwords are never told.

@@ -54,8 +54,6 @@ enum Phase {
 pub(crate) enum Step {
     /// There is more to do.
     More,
-    /// Rows have gone whose ids may be remembered.
-    RowsGone,
     /// A pass has ended.
     PassEnded,
     /// There is nothing to do.
@@ -117,13 +115,12 @@ impl Retention {
         let Some(phase) = self.under_way else {
             return Ok(Step::Nothing);
         };
-        let (next, step) = self.phase(file, phase, now)?;
-        self.under_way = next;
-        if next.is_none() {
+        self.under_way = self.phase(file, phase, now)?;
+        if self.under_way.is_none() {
             self.next_pass = Instant::now() + EVERY;
             return Ok(Step::PassEnded);
         }
-        Ok(step)
+        Ok(Step::More)
     }
 
     /// Gives up the pass that is under way, after an error.
@@ -133,43 +130,41 @@ impl Retention {
         self.next_pass = Instant::now() + EVERY;
     }
 
+    /// A step of a phase; tells the phase of the next one.
     fn phase(
         &self,
         file: &mut Connection,
         phase: Phase,
         now: SystemTime,
-    ) -> rusqlite::Result<(Option<Phase>, Step)> {
+    ) -> rusqlite::Result<Option<Phase>> {
         let again = |more: bool, next: Phase| Some(if more { phase } else { next });
         Ok(match phase {
             Phase::OldMessages => {
                 let more = drop_old_messages(file, before(now, self.options.history))?;
-                (again(more, Phase::OldMarks), Step::More)
+                again(more, Phase::OldMarks)
             }
             Phase::OldMarks => {
                 let oldest = millis(before(now, self.options.unseen));
                 let sql = "DELETE FROM served WHERE (room, resource) IN
                            (SELECT room, resource FROM served WHERE at < ?1 LIMIT ?2)";
                 let gone = file.prepare_cached(sql)?.execute([oldest, ROWS])?;
-                (again(gone > 0, Phase::OldAccounts), Step::More)
+                again(gone > 0, Phase::OldAccounts)
             }
             Phase::OldAccounts => {
                 let oldest = day(before(now, self.options.unseen));
                 let sql = "DELETE FROM account WHERE id IN
                            (SELECT id FROM account WHERE seen < ?1 LIMIT 1)";
                 let gone = file.prepare_cached(sql)?.execute([oldest])?;
-                (
-                    again(gone > 0, Phase::FullRooms { after: 0 }),
-                    Step::RowsGone,
-                )
+                again(gone > 0, Phase::FullRooms { after: 0 })
             }
             Phase::FullRooms { after } => {
                 let next = self.full_rooms(file, after)?;
                 let next = next.map_or(Phase::FreePages, |after| Phase::FullRooms { after });
-                (Some(next), Step::More)
+                Some(next)
             }
             Phase::FreePages => {
                 let more = give_back_pages(file)?;
-                (more.then_some(phase), Step::More)
+                more.then_some(phase)
             }
         })
     }

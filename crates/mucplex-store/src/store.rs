@@ -125,11 +125,9 @@ impl Store {
     /// overwritten, not only released; in the log when that starts anew, at the latest with
     /// [`close`](Self::close).
     pub fn forget(&self, account: BareJid) {
-        self.submit(Batch {
-            account,
-            ops: vec![Op::ForgetAccount],
-            held: Vec::new(),
-        });
+        let mut batch = Batch::new(account);
+        batch.ops.push(Op::ForgetAccount);
+        self.submit(batch);
     }
 
     /// The accounts of which something is stored: of the file, for the start of the process. What

@@ -19,7 +19,8 @@ use crate::{
 const MOST_ACCOUNTS: usize = 4_096;
 
 /// Row ids, so that a message does not cost two look-ups. They are what the last transaction that
-/// was committed left: after one that was not, or when rows have gone otherwise, all are dropped.
+/// was committed left: after one that was not all are dropped. Retention forgets no account that was
+/// seen today, and one that was not is looked up again.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
     accounts: HashMap<BareJid, AccountIds>,

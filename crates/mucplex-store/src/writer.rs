@@ -119,12 +119,10 @@ impl Writer {
     fn keep_house(&mut self) {
         match self.retention.step(&mut self.file, SystemTime::now()) {
             Ok(Step::More | Step::Nothing) => {}
-            Ok(Step::RowsGone) => self.ids.clear(),
             Ok(Step::PassEnded) => self.queue.passed(),
             Err(error) => {
                 warn!(%error, "old messages stay until the next attempt");
                 self.retention.give_up();
-                self.ids.clear();
             }
         }
     }

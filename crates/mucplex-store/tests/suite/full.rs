@@ -13,7 +13,7 @@ use mucplex_store::{Batch, Op, Store, StoredMessage};
 
 use crate::{
     child::{command, directory, keep_all, spawnable},
-    stage::{Ledger, Stage, alice, batch, close, join, load, message, put, tea, until},
+    stage::{Ledger, Stage, alice, batch, bob, close, join, load, message, put, say, tea, until},
 };
 
 /// Mounts a file system of 4 MiB at `$0` that only the rest of the command sees.
@@ -96,6 +96,11 @@ fn fills_its_disk() {
             ..batch(&alice(), vec![op])
         });
     }
+    // An account that is new while nothing can be written.
+    store.submit(Batch {
+        held: vec![ledger.hold(100)],
+        ..batch(&bob(), vec![join(&tea()), say(&tea(), 0)])
+    });
     until("two attempts have failed", || store.health().failures >= 2);
     let health = store.health();
     assert!(health.failing_since.is_some());
@@ -104,14 +109,14 @@ fn fills_its_disk() {
         Some("database or disk is full")
     );
     let acknowledged = ledger.so_far().len();
-    assert_eq!(acknowledged + health.waiting_batches, 100, "{health:?}");
+    assert_eq!(acknowledged + health.waiting_batches, 101, "{health:?}");
     assert!(health.waiting_batches > 0);
     let seen = load(&store, &alice());
     assert_eq!(seen.rooms[&tea()].messages.len(), 100, "serving goes on");
 
     std::fs::remove_file(&weight).unwrap();
-    let rest = ledger.take(100 - acknowledged);
-    assert_eq!(rest, Vec::from_iter(acknowledged as u64..100));
+    let rest = ledger.take(101 - acknowledged);
+    assert_eq!(rest, Vec::from_iter(acknowledged as u64..101));
     assert_eq!(store.health().failing_since, None);
     close(&store);
     let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
@@ -121,4 +126,5 @@ fn fills_its_disk() {
     assert_eq!(told("the store can be written again"), 1, "{log}");
     let store = Store::open(&path, keep_all()).unwrap();
     assert_eq!(load(&store, &alice()), seen);
+    assert_eq!(load(&store, &bob()).rooms[&tea()].messages.len(), 1);
 }

@@ -1,5 +1,7 @@
 //! A reader sees what was submitted, written or not, and it makes no difference to it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use jid::BareJid;
 use mucplex_store::{AnchorState, Op, PushRegistration, SealedKey, Served, StoredMessage};
@@ -22,6 +24,40 @@ fn an_owner_that_starts_sees_what_the_one_before_has_left() {
     outsider.execute_batch("ROLLBACK").unwrap();
     put(&store, &alice(), vec![]);
     assert_eq!(load(&store, &alice()), waiting);
+}
+
+#[test]
+fn a_reader_beside_a_busy_writer_sees_every_change() {
+    const MESSAGES: u64 = 5_000;
+    let stage = Stage::new();
+    let store = stage.open();
+    put(&store, &alice(), vec![join(&tea())]);
+    let submitted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..MESSAGES {
+                store.submit(batch(&alice(), vec![say(&tea(), number)]));
+                submitted.store(number + 1, Ordering::SeqCst);
+            }
+        });
+        let few = mucplex_store::Bounds {
+            messages: 3,
+            ..store.bounds()
+        };
+        let mut next = 0;
+        while next < MESSAGES {
+            let before = submitted.load(Ordering::SeqCst);
+            let kept = store.load(&alice(), &few).unwrap();
+            let room = &kept.rooms[&tea()];
+            next = room.record.next_message;
+            assert!(
+                next >= before,
+                "{before} were submitted, {next} is the next"
+            );
+            let numbers: Vec<_> = room.messages.iter().map(|message| message.number).collect();
+            assert_eq!(numbers, Vec::from_iter(next.saturating_sub(3)..next));
+        }
+    });
 }
 
 fn rooms() -> impl Strategy<Value = BareJid> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jid::BareJid;
 use mucplex_store::{Op, Options, Store, StoredMessage};
 
+use crate::child::keep_all;
 use crate::stage::{
     Stage, alice, batch, bob, close, join, load, message, now, put, say, served, tea, until,
 };
@@ -38,7 +39,7 @@ fn aged(number: u64, days: u32) -> Op {
 #[test]
 fn messages_beyond_the_history_go_and_their_numbers_do_not_return() {
     let stage = Stage::new();
-    let store = stage.open();
+    let store = stage.open_with(keep_all());
     let mut ops = vec![join(&tea())];
     ops.extend((0..1_200).map(|number| aged(number, 20)));
     ops.extend((1_200..1_205).map(|number| aged(number, 1)));
