@@ -15,6 +15,7 @@ crate::on_each_server!(
     wrong_numbers,
     stream_of_another_account,
     unanswered_requests,
+    contacts_of_a_lost_session,
 );
 
 /// The elements of the stream in the order in which they came, until one says it is the last.
@@ -253,4 +254,62 @@ async fn unanswered_requests(kind: Kind) {
         let ends = kind == Kind::Ejabberd && answers == Answers::Never;
         assert_eq!(lives.is_err(), ends);
     }
+}
+
+/// What contacts see of a session whose connection is gone.
+async fn contacts_of_a_lost_session(kind: Kind) {
+    let options = Options {
+        stream_management: StreamManagement {
+            resume_timeout: Some(3),
+            ..StreamManagement::default()
+        },
+        ..Options::default()
+    };
+    let mut stage = Stage::with(kind, "sm-contacts", options).await;
+    let (alice, bob) = (stage.account("alice").await, stage.account("bob").await);
+    let mut desk = stage.session(&bob, "desk").await;
+    desk.available().await.unwrap();
+    let mut phone = Device::connect(alice.direct().resource("phone"))
+        .await
+        .unwrap();
+    phone.available().await.unwrap();
+    desk.send_raw(format!("<presence type='subscribe' to='{}'/>", alice.jid()))
+        .await
+        .unwrap();
+    phone
+        .wait_for("the request", |it| it.kind() == Some("subscribe"))
+        .await
+        .unwrap();
+    phone
+        .send_raw(format!("<presence type='subscribed' to='{}'/>", bob.jid()))
+        .await
+        .unwrap();
+    let from_phone = phone.jid().to_owned();
+    let from_phone = |it: &Stanza| it.name() == "presence" && it.from() == Some(&from_phone);
+    desk.wait_for("alice's presence", from_phone).await.unwrap();
+    phone.drain_until_pong().await.unwrap();
+    phone.ack().await.unwrap();
+    phone.request_ack().await.unwrap();
+
+    phone.lose(Loss::Reset);
+    let ask = format!("<presence type='probe' to='{}'/>", alice.jid());
+    desk.send_raw(ask).await.unwrap();
+    let seen = desk.drain_until_pong().await.unwrap();
+    stage.note("lost");
+    stage.show("bob", &seen);
+    assert!(seen.iter().all(|it| it.kind() != Some("unavailable")));
+    let mut late = stage.session(&bob, "late").await;
+    late.available().await.unwrap();
+    let presence = late
+        .wait_for("alice, who is lost", from_phone)
+        .await
+        .unwrap();
+    stage.show("bob, who comes later", [&presence]);
+    assert_eq!(presence.kind(), None);
+    let gone = desk.wait_for("the end of the session", |it| {
+        from_phone(it) && it.kind() == Some("unavailable")
+    });
+    let gone = gone.await.unwrap();
+    stage.note("its time is over");
+    stage.show("bob", [&gone]);
 }
