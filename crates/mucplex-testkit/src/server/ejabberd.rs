@@ -69,7 +69,7 @@ fn listeners(ports: Ports, options: &Options) -> String {
         None => "infinity".to_owned(),
     };
     let shaper = if options.rate_limits {
-        ", shaper: slow"
+        ", shaper: c2s_shaper"
     } else {
         ""
     };
@@ -176,6 +176,8 @@ access_rules:
   anyone: {{allow: all}}
 shaper:
   slow: {{rate: 3000, burst_size: 20000}}
+shaper_rules:
+  c2s_shaper: {{slow: all}}
 {permissions}listen:
 {listeners}
 modules:
