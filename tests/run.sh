@@ -28,7 +28,9 @@ step "unit and property tests" \
     cargo nextest run --locked --workspace --exclude mucplex-testkit --exclude mucplex-e2e
 step "documentation examples" cargo test --locked --workspace --doc --quiet
 # One process each, so that their tests share the servers they start.
-step "the test kit on real servers" cargo test --locked --package mucplex-testkit --tests
+# Most of these wait for servers.
+step "the test kit on real servers" \
+    cargo test --locked --package mucplex-testkit --tests -- --test-threads 6
 step "the contract on real servers" cargo test --locked --package mucplex-e2e
 
 # cargo test and libtest-mimic say "N passed; M failed", nextest "N passed, M failed".

@@ -3,14 +3,14 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`server`] | a real Prosody or ejabberd in a temporary directory, and accounts on it |
-//! | [`client`] | a scripted client that sees every byte |
+//! | [`client`] | a scripted client that sees every byte, and a device that comes back (XEP-0198) |
 //! | [`component`] | an external component of a real server |
 //! | [`push`] | a push service behind a real server |
 //! | [`rooms`] | a room service behind a real server, whose rooms do what the test says |
 //! | [`scripted`] | a server that does what the test says |
 //! | [`program`] | any other program that plays a part, run to its end |
 //! | [`proxy`] | the built `mucplex` binary as a process |
-//! | [`tap`] | a TCP forwarder that records, cuts and swallows |
+//! | [`tap`] | a TCP forwarder that records, and is a bad network on command |
 //! | [`transcript`] | a canonical form of stanzas, to compare two runs |
 //! | [`xml`] | the incremental stream reader under all of them |
 //!

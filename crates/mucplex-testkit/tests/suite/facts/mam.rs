@@ -61,6 +61,12 @@ fn forwarded(stanza: &Stanza) -> &Element {
     result.get_child("forwarded", "urn:xmpp:forward:0").unwrap()
 }
 
+/// When it was said.
+fn stamp_of(stanza: &Stanza) -> String {
+    let delay = forwarded(stanza).get_child("delay", NS_DELAY).unwrap();
+    delay.attr("stamp").unwrap().to_owned()
+}
+
 fn body(stanza: &Stanza) -> Option<String> {
     let message = forwarded(stanza).get_child("message", "jabber:client")?;
     message
@@ -72,8 +78,9 @@ fn bodies(results: &[Stanza]) -> Vec<String> {
     results.iter().filter_map(body).collect()
 }
 
+const COUNT: usize = 300;
+
 async fn pages(kind: Kind) {
-    const COUNT: usize = 300;
     let mut stage = stage(kind, "mam-pages").await;
     let room = stage.room.clone();
     let (alice, bob) = (stage.account("alice").await, stage.account("bob").await);
@@ -81,22 +88,13 @@ async fn pages(kind: Kind) {
     desk.create_room(&room, "bob").await.unwrap();
     let mut phone = stage.session(&alice, "phone").await;
     phone.join(&room, "alice").await.unwrap();
-    let disco = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
-    let info = phone.iq("get", Some(&room), disco).await.unwrap();
-    let features = info.children().flat_map(Element::children);
-    let features: Vec<_> = features
-        .filter_map(|it| it.attr("var"))
-        .filter(|it| it.contains("mam") || it.contains("sid") || it.contains("rsm"))
-        .collect();
-    stage.note(&format!("{features:?}"));
-    assert!(features.contains(&NS_MAM));
-
+    offered(&mut stage, &mut phone).await;
     for number in 0..COUNT {
         desk.say(&room, &number.to_string()).await.unwrap();
     }
     desk.settle(&room).await.unwrap();
     let seen = phone.settle(&room).await.unwrap();
-    let live: Vec<_> = seen.iter().filter(|it| it.body().is_some()).collect();
+    let live: Vec<_> = seen.into_iter().filter(|it| it.body().is_some()).collect();
     assert_eq!(live.len(), COUNT);
 
     // The largest page, and the one without a wish.
@@ -104,59 +102,87 @@ async fn pages(kind: Kind) {
         let (results, fin) = page(&mut phone, &room, "", set).await;
         stage.note(&format!("{set:?}: {} results, then", results.len()));
         stage.show("alice", [&fin]);
-        let first = results.first().map(|it| bodies(std::slice::from_ref(it)));
-        stage.note(&format!("from {first:?}"));
+        assert_eq!(body(&results[0]).as_deref(), Some("0"), "the oldest first");
+        let limit = match (kind, set) {
+            (_, "<max>10</max>") => 10,
+            (Kind::Prosody, "") => 20,
+            (Kind::Prosody, _) | (Kind::Ejabberd, "") => 50,
+            (Kind::Ejabberd, _) => 250,
+        };
+        assert_eq!(results.len(), limit, "{set}");
     }
-    // From a live stanza on, page by page.
-    let archived = |stanza: &Stanza| {
-        let id = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
-        assert_eq!(id.attr("by"), Some(room.as_str()));
-        id.attr("id").unwrap().to_owned()
-    };
-    let mut after = archived(live[9]);
-    let mut found = Vec::new();
-    loop {
-        let set = format!("<max>40</max><after>{after}</after>");
-        let (results, fin) = page(&mut phone, &room, "", &set).await;
-        let Some(last) = results.last() else { break };
-        after = result_id(last);
-        found.extend(bodies(&results));
-        if fin.raw_str().contains("complete='true'") || fin.raw_str().contains("complete=\"true\"")
-        {
-            break;
-        }
-    }
-    let expected: Vec<_> = (10..COUNT).map(|number| number.to_string()).collect();
-    assert_eq!(found, expected);
-
-    let set = format!("<max>1</max><after>{}</after>", archived(live[9]));
-    let (results, _) = page(&mut phone, &room, "", &set).await;
-    stage.show("alice, live", [live[10]]);
-    stage.show("alice, archived", &results);
-    assert_eq!(result_id(&results[0]), archived(live[10]));
-
-    stage.note("after an id that the archive does not have");
-    let set = "<max>1</max><after>nothing-such</after>";
-    let (results, fin) = page(&mut phone, &room, "", set).await;
-    stage.show("alice", results.iter().chain([&fin]));
-
-    let (results, _) = page(
-        &mut phone,
-        &room,
-        "",
-        &format!("<max>1</max><after>{}</after>", archived(live[COUNT - 2])),
-    )
-    .await;
-    let delay = forwarded(&results[0]).get_child("delay", NS_DELAY).unwrap();
-    let stamp = delay.attr("stamp").unwrap().to_owned();
-    let start = format!("<field var='start'><value>{stamp}</value></field>");
-    let (results, _) = page(&mut phone, &room, &start, "").await;
-    stage.note(&format!("start {stamp}: {:?}", bodies(&results)));
-    assert!(bodies(&results).contains(&(COUNT - 1).to_string()));
+    one_after_another(&mut stage, &mut phone, &live).await;
+    odd_starts(&mut stage, &mut phone, &live).await;
     // Somebody who is not in the room.
     let mut outside = stage.session(&alice, "outside").await;
     let (results, fin) = page(&mut outside, &room, "", "<max>1</max>").await;
     stage.show("alice, not in the room", results.iter().chain([&fin]));
+}
+
+/// What the room says about its archive.
+async fn offered(stage: &mut Stage, phone: &mut Client) {
+    let disco = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    let info = phone.iq("get", Some(&stage.room), disco).await.unwrap();
+    let features = info.children().flat_map(Element::children);
+    let features: Vec<_> = features
+        .filter_map(|it| it.attr("var"))
+        .filter(|it| it.contains("mam") || it.contains("sid") || it.contains("rsm"))
+        .collect();
+    stage.note(&format!("{features:?}"));
+    assert!(features.contains(&NS_MAM));
+}
+
+/// The id that a live stanza has in the room's archive.
+fn archived(stanza: &Stanza) -> &str {
+    let id = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+    let room = stanza.from().and_then(|from| from.split('/').next());
+    assert_eq!(id.attr("by"), room);
+    id.attr("id").unwrap()
+}
+
+/// From a live stanza on, page by page.
+async fn one_after_another(stage: &mut Stage, phone: &mut Client, live: &[Stanza]) {
+    let room = stage.room.clone();
+    let mut after = archived(&live[9]).to_owned();
+    let mut found = Vec::new();
+    loop {
+        let set = format!("<max>40</max><after>{after}</after>");
+        let (results, fin) = page(phone, &room, "", &set).await;
+        found.extend(bodies(&results));
+        let complete = fin.get_child("fin", NS_MAM).unwrap().attr("complete");
+        if complete == Some("true") {
+            stage.show("alice, at the end", [&fin]);
+            break;
+        }
+        after = result_id(results.last().unwrap());
+    }
+    let expected: Vec<_> = (10..COUNT).map(|number| number.to_string()).collect();
+    assert_eq!(found, expected);
+    let set = format!("<max>1</max><after>{}</after>", archived(&live[9]));
+    let (results, _) = page(phone, &room, "", &set).await;
+    stage.show("alice, live", [&live[10]]);
+    stage.show("alice, archived", &results);
+    assert_eq!(result_id(&results[0]), archived(&live[10]));
+}
+
+/// An id that the archive does not have, and a start by time.
+async fn odd_starts(stage: &mut Stage, phone: &mut Client, live: &[Stanza]) {
+    let room = stage.room.clone();
+    stage.note("after an id that the archive does not have");
+    let set = "<max>1</max><after>nothing-such</after>";
+    let (results, fin) = page(phone, &room, "", set).await;
+    stage.show("alice", results.iter().chain([&fin]));
+    assert_eq!(fin.kind() == Some("error"), stage.kind == Kind::Prosody);
+
+    let last = archived(&live[COUNT - 2]);
+    let set = format!("<max>1</max><after>{last}</after>");
+    let (results, _) = page(phone, &room, "", &set).await;
+    let stamp = stamp_of(&results[0]);
+    let start = format!("<field var='start'><value>{stamp}</value></field>");
+    let (results, _) = page(phone, &room, &start, "").await;
+    stage.note(&format!("start {stamp}: {:?}", bodies(&results)));
+    let first = results.iter().map(stamp_of).min();
+    assert_eq!(first.as_ref(), Some(&stamp));
 }
 
 /// Now, as XEP-0082 writes it.

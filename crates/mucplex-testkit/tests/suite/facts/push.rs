@@ -100,6 +100,16 @@ impl Scene {
         phone
     }
 
+    /// An available session of the account that gets carbons.
+    async fn laptop(&self) -> Client {
+        let login = self.alice.direct().resource("laptop");
+        let mut laptop = login.connect().await.unwrap();
+        laptop.available().await.unwrap();
+        let enable = "<enable xmlns='urn:xmpp:carbons:2'/>";
+        laptop.iq("set", None, enable).await.unwrap();
+        laptop
+    }
+
     /// Everything has been read and acknowledged.
     async fn settle(&mut self, phone: &mut Device) {
         self.desk.settle(&self.room).await.unwrap();
@@ -152,11 +162,7 @@ async fn send(from: &mut Client, kind: &str, to: &str, children: &str) -> String
 async fn asleep(kind: Kind) {
     let mut scene = Scene::new(kind, "push-asleep", StreamManagement::default()).await;
     let mut phone = scene.phone().await;
-    let login = scene.alice.direct().resource("laptop");
-    let mut laptop = login.connect().await.unwrap();
-    laptop.available().await.unwrap();
-    let enable = "<enable xmlns='urn:xmpp:carbons:2'/>";
-    laptop.iq("set", None, enable).await.unwrap();
+    let mut laptop = scene.laptop().await;
     let (full, bare) = (phone.jid().to_owned(), phone.bare_jid().to_owned());
     let room = scene.room.clone();
 

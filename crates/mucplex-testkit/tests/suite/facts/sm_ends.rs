@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mucplex_testkit::client::{Answers, Client, Device, Login, Loss};
-use mucplex_testkit::server::{Feature, Kind, Options, Server, StreamManagement};
+use mucplex_testkit::server::{Account, Feature, Kind, Options, Server, StreamManagement};
 use mucplex_testkit::xml::Stanza;
 
 use crate::stage::{Record, Stage};
@@ -215,19 +215,12 @@ async fn leftovers(kind: Kind, name: &'static str, case: Case) -> Found {
     let mut desk = bob.direct().resource("desk").connect().await.unwrap();
     desk.create_room(&room, "bob").await.unwrap();
     let login = alice.direct().resource("phone");
-    let mut phone = Device::connect(login.clone()).await.unwrap();
-    phone.available().await.unwrap();
-    phone.join(&room, "alice").await.unwrap();
-    phone.settle(&room).await.unwrap();
-    phone.ack().await.unwrap();
-    phone.request_ack().await.unwrap();
-    let mut laptop = None;
-    if case.beside {
-        let mut client = alice.direct().resource("laptop").connect().await.unwrap();
-        client.available().await.unwrap();
-        client.drain_until_pong().await.unwrap();
-        laptop = Some(client);
-    }
+    let mut phone = joined(&login, &room).await;
+    let mut laptop = if case.beside {
+        Some(available(&alice, "laptop").await)
+    } else {
+        None
+    };
     phone.answer(Answers::Never);
     let full = phone.jid().to_owned();
     send_all(&mut desk, &full, &room, "before").await;
@@ -236,7 +229,6 @@ async fn leftovers(kind: Kind, name: &'static str, case: Case) -> Found {
     send_all(&mut desk, &full, &room, "away").await;
     let seen = desk.settle(&room).await.unwrap();
     record.note(&format!("meanwhile bob gets {:?}", bodies(&seen)));
-
     match case.end {
         End::TimeOut => {}
         End::Replaced => found.other = replace(&mut record, &login).await,
@@ -271,6 +263,25 @@ async fn leftovers(kind: Kind, name: &'static str, case: Case) -> Found {
     }
     found.phone = after(&mut record, &mut phone).await;
     found
+}
+
+/// A phone in the room, which has acknowledged everything.
+async fn joined(login: &Login, room: &str) -> Device {
+    let mut phone = Device::connect(login.clone()).await.unwrap();
+    phone.available().await.unwrap();
+    phone.join(room, "alice").await.unwrap();
+    phone.settle(room).await.unwrap();
+    phone.ack().await.unwrap();
+    phone.request_ack().await.unwrap();
+    phone
+}
+
+async fn available(account: &Account, resource: &str) -> Client {
+    let login = account.direct().resource(resource);
+    let mut client = login.connect().await.unwrap();
+    client.available().await.unwrap();
+    client.drain_until_pong().await.unwrap();
+    client
 }
 
 /// Binds the resource of the lost session; gives what the new one gets.
