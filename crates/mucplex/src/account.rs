@@ -18,7 +18,10 @@ use mucplex_net::{Budget, Custody, Freight};
 use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
-    sync::mpsc::{self, Receiver, Sender, UnboundedSender, WeakSender},
+    sync::{
+        mpsc::{self, Receiver, Sender, UnboundedSender, WeakSender},
+        oneshot,
+    },
     task::yield_now,
 };
 use tracing::{debug, warn};
@@ -83,6 +86,16 @@ pub(crate) enum AccountInput {
     UplinkLost { uplink: UplinkId },
     /// An uplink that nobody needed: it can be the anchor.
     Spare(Box<Uplink>),
+    /// Whether the anchor has this resource.
+    IsHeld {
+        resource: String,
+        answer: oneshot::Sender<bool>,
+    },
+    /// A session is to get the anchor's uplink, and the account this one as its anchor.
+    Reclaim {
+        spare: Box<Uplink>,
+        answer: oneshot::Sender<Uplink>,
+    },
     /// No anchor has come of a login that was replayed.
     NoAnchor,
     /// An anchor.
@@ -100,7 +113,7 @@ pub(crate) struct Owner {
     hub: Hub,
     inputs: Receiver<AccountInput>,
     sessions: HashMap<SessionId, Client>,
-    uplinks: HashMap<UplinkId, UnboundedSender<SessionInput>>,
+    uplinks: HashMap<UplinkId, Way>,
     anchor: Option<UplinkId>,
     /// An anchor is being got.
     expected: bool,
@@ -114,8 +127,15 @@ pub(crate) struct Owner {
     ahead: bool,
 }
 
+/// A way to the server.
+struct Way {
+    jid: FullJid,
+    mailbox: UnboundedSender<SessionInput>,
+}
+
 /// The client side of a session.
 struct Client {
+    jid: FullJid,
     uplink: UplinkId,
     mailbox: UnboundedSender<SessionInput>,
     owed: Arc<Budget>,
@@ -192,10 +212,16 @@ impl Owner {
                 if let Some(credentials) = credentials {
                     self.replay(domain, credentials);
                 }
-                self.uplinks.insert(uplink, mailbox.clone());
+                self.replaces(&jid);
+                let way = Way {
+                    jid: jid.clone(),
+                    mailbox: mailbox.clone(),
+                };
+                self.uplinks.insert(uplink, way);
                 self.sessions.insert(
                     session,
                     Client {
+                        jid: jid.clone(),
                         uplink,
                         mailbox,
                         owed,
@@ -264,6 +290,13 @@ impl Owner {
                 self.drive(Input::UplinkResumed { uplink }, Freight::default());
             }
             AccountInput::Spare(uplink) => self.spare(*uplink),
+            AccountInput::IsHeld { resource, answer } => {
+                let anchor = self.anchor.and_then(|anchor| self.uplinks.get(&anchor));
+                let held = anchor.is_some_and(|it| it.jid.resource().as_str() == resource);
+                // A login that is gone needs no answer.
+                let _ = answer.send(held);
+            }
+            AccountInput::Reclaim { spare, answer } => self.reclaim(*spare, answer),
             AccountInput::NoAnchor => self.expect_anchor(false),
             AccountInput::AnchorBound {
                 uplink,
@@ -271,7 +304,11 @@ impl Owner {
                 lang,
                 mailbox,
             } => {
-                self.uplinks.insert(uplink, mailbox);
+                let way = Way {
+                    jid: jid.clone(),
+                    mailbox,
+                };
+                self.uplinks.insert(uplink, way);
                 self.anchor = Some(uplink);
                 self.expected = false;
                 self.drive(Input::AnchorBound { uplink, jid, lang }, Freight::default());
@@ -287,6 +324,15 @@ impl Owner {
                 self.tell_siblings();
                 self.drive(Input::UplinkLost { uplink }, Freight::default());
             }
+        }
+    }
+
+    /// The server ends the stream of an older session of the same full JID, and its words about that
+    /// may get lost with the connection.
+    fn replaces(&self, jid: &FullJid) {
+        for older in self.sessions.values().filter(|it| it.jid == *jid) {
+            // A closed mailbox belongs to a session whose end is on its way here.
+            let _ = older.mailbox.send(SessionInput::Replaced);
         }
     }
 
@@ -320,6 +366,17 @@ impl Owner {
                 self.shared.tasks.spawn(uplink.close());
             }
         }
+    }
+
+    /// The anchor's uplink goes to the session that has its resource; the hub frees it as soon as the
+    /// next anchor has the rooms.
+    fn reclaim(&mut self, spare: Uplink, answer: oneshot::Sender<Uplink>) {
+        let (Some(home), Some(anchor)) = (self.home(), self.anchor) else {
+            self.shared.tasks.spawn(spare.close());
+            return;
+        };
+        self.send_to_uplink(anchor, SessionInput::Reclaim(answer));
+        Anchor::fresh(&home, spare, Vec::new()).spawn(false);
     }
 
     /// A client has logged in with what serves once more: for an anchor, if there is none that
@@ -411,7 +468,7 @@ impl Owner {
     fn send_to_uplink(&self, uplink: UplinkId, input: SessionInput) {
         match self.uplinks.get(&uplink) {
             // A closed mailbox belongs to an uplink whose loss is on its way here.
-            Some(mailbox) => drop(mailbox.send(input)),
+            Some(way) => drop(way.mailbox.send(input)),
             None => debug!(account = %self.account, %uplink, "output for an uplink that is gone"),
         }
     }

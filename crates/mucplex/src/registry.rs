@@ -51,6 +51,14 @@ impl Accounts {
         }
     }
 
+    /// The owner of `account`, if it has one.
+    pub(crate) fn find(
+        shared: &Arc<Shared>,
+        account: &AccountJid,
+    ) -> Option<Sender<AccountInput>> {
+        shared.accounts.owners.get(account)?.upgrade()
+    }
+
     fn start(shared: &Arc<Shared>, account: &AccountJid) -> Sender<AccountInput> {
         let (owner, sender) = Owner::new(account.clone(), Arc::clone(shared));
         let (shared, account) = (Arc::clone(shared), account.clone());

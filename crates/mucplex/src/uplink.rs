@@ -46,16 +46,9 @@ pub(crate) struct Garbled(pub(crate) bytes::Bytes);
 impl Uplink {
     /// An uplink that was bound just now to `jid`, by a login or behind one, before anything else
     /// is sent on it. The server is asked to count if it can (XEP-0198 3).
-    pub(crate) fn bound(connection: Connection, jid: FullJid, login: Authenticated) -> Self {
-        let Authenticated {
-            domain,
-            client_lang: lang,
-            content,
-            server_sm,
-            ..
-        } = login;
+    pub(crate) fn bound(connection: Connection, jid: FullJid, login: &Authenticated) -> Self {
         let mut stream = Stream::new(connection);
-        if server_sm {
+        if login.server_sm {
             let (resume, max) = (true, None);
             stream.push(Nonza::Enable { resume, max }.to_bytes());
             stream.keep_until_acknowledged();
@@ -63,10 +56,10 @@ impl Uplink {
         Self {
             stream,
             jid,
-            domain,
-            lang,
-            content,
-            asked_to_count: server_sm,
+            domain: login.domain,
+            lang: login.client_lang.clone(),
+            content: login.content,
+            asked_to_count: login.server_sm,
             resumable: None,
         }
     }

@@ -12,6 +12,7 @@ crate::tests![
     b59_a_login_with_plain_is_replayed_for_an_anchor,
     b59_a_client_that_resumes_brings_a_spare_uplink,
     b59_the_uplink_of_the_last_session_is_retained,
+    b59_a_session_asks_for_the_resource_of_the_anchor,
     b60_an_anchor_that_is_cut_is_resumed_unseen,
     b60_an_anchor_that_is_forgotten_is_made_anew,
 ];
@@ -40,6 +41,14 @@ async fn anchor(front: &Front) -> usize {
     all.iter().rposition(|it| is_anchor(&it.down)).unwrap()
 }
 
+/// Joins, and gets what was said last: as history, or live if it has not reached the proxy yet.
+async fn joins_and_hears(client: &mut Client, room: &str, body: &str) {
+    let joined = client.join(room, "alice").await.unwrap();
+    if joined.bodies().last().map(String::as_str) != Some(body) {
+        until(client, body).await;
+    }
+}
+
 async fn b59_a_login_with_plain_is_replayed_for_an_anchor(mut stage: Stage) {
     let front = front(&mut stage).await;
     let mut bob = stage.room_with_bob().await;
@@ -62,8 +71,7 @@ async fn b59_a_login_with_plain_is_replayed_for_an_anchor(mut stage: Stage) {
     bob.say(&stage.room, "while you were out").await.unwrap();
     until(&mut carol, "while you were out").await;
     let mut laptop = front.session(&alice, "laptop").await;
-    let joined = laptop.join(&stage.room, "alice").await.unwrap();
-    assert_eq!(joined.bodies().last().map(String::as_str), Some("while you were out"));
+    joins_and_hears(&mut laptop, &stage.room, "while you were out").await;
     assert_eq!(front.tap.count_up("http://jabber.org/protocol/muc'"), 1);
     laptop.say(&stage.room, "here I am").await.unwrap();
     until(&mut bob, "here I am").await;
@@ -134,8 +142,7 @@ async fn b59_the_uplink_of_the_last_session_is_retained(mut stage: Stage) {
     until(&mut carol, "nobody is there").await;
     // Whoever comes is served by it; and goes without being seen.
     let mut laptop = scram(&front, &alice, "laptop").connect().await.unwrap();
-    let joined = laptop.join(&stage.room, "alice").await.unwrap();
-    assert_eq!(joined.bodies().last().map(String::as_str), Some("nobody is there"));
+    joins_and_hears(&mut laptop, &stage.room, "nobody is there").await;
     let uplink = front.uplink(&laptop);
     laptop.reset_connection().unwrap();
     front.released(uplink).await;
@@ -197,4 +204,41 @@ async fn b60_an_anchor_that_is_forgotten_is_made_anew(mut stage: Stage) {
     tokio::time::timeout(Duration::from_secs(10), until(&mut phone, "not me"))
         .await
         .unwrap();
+}
+
+/// Whoever comes back under the resource that the anchor has gets that uplink, and brings the next
+/// anchor.
+async fn b59_a_session_asks_for_the_resource_of_the_anchor(mut stage: Stage) {
+    let front = front(&mut stage).await;
+    let mut bob = stage.room_with_bob().await;
+    let mut carol = stage.guest("carol").await;
+    let alice = stage.account("alice").await;
+    let login = scram(&front, &alice, "phone");
+    let mut phone = login.clone().connect().await.unwrap();
+    phone.send_raw("<presence/>").await.unwrap();
+    phone.join(&stage.room, "alice").await.unwrap();
+    let jid = phone.jid().to_owned();
+    phone.reset_connection().unwrap();
+    let back = |it: &Stanza| it.kind().is_none() && it.raw_str().contains("/alice'");
+    through(&mut bob, "alice's first presence", back).await;
+    through(&mut bob, "alice's return", back).await;
+    for round in 0..2 {
+        let mut phone = login.clone().connect().await.unwrap();
+        assert_eq!(phone.jid(), jid);
+        bob.say(&stage.room, &format!("meanwhile {round}")).await.unwrap();
+        until(&mut carol, &format!("meanwhile {round}")).await;
+        joins_and_hears(&mut phone, &stage.room, &format!("meanwhile {round}")).await;
+        let said = format!("it is me {round}");
+        phone.say(&stage.room, &said).await.unwrap();
+        until(&mut bob, &said).await;
+        assert!(phone.drain_until_pong().await.is_ok());
+        let uplink = front.uplink(&phone);
+        phone.reset_connection().unwrap();
+        if round == 1 {
+            front.released(uplink).await;
+        }
+    }
+    let [seen] = mark(&mut carol, &stage.room, [&mut bob]).await;
+    let lines = outline(&seen);
+    assert!(!lines.iter().any(|line| line.contains("unavailable")), "{lines:?}");
 }

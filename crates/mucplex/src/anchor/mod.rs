@@ -22,7 +22,10 @@ use mucplex_muc::{AccountJid, UplinkId};
 use mucplex_stream::{Credentials, anchor_login::Goal};
 use mucplex_xml::{Event, Frame, Kind, StreamErrorCondition};
 use tokio::{
-    sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender},
+    sync::{
+        mpsc::{self, Sender, UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
     time::{Instant, timeout},
 };
 use tracing::{Instrument as _, info, info_span, warn};
@@ -63,6 +66,8 @@ pub(crate) struct Anchor {
     /// Nothing has come since.
     quiet_since: Instant,
     has_more: bool,
+    /// Who gets the uplink when it is released.
+    reclaimed: Option<oneshot::Sender<Uplink>>,
 }
 
 /// What every anchor of an account needs.
@@ -203,6 +208,7 @@ impl Anchor {
             own_mailbox,
             quiet_since: Instant::now(),
             has_more: true,
+            reclaimed: None,
             shared,
         }
     }
@@ -238,6 +244,17 @@ impl Anchor {
                 Some(End::Shutdown) if self.uplink.is_resumable() => {
                     // What cannot be written is not acknowledged either.
                     let _ = timeout(LAST_WORDS, self.uplink.stream.flush()).await;
+                    return;
+                }
+                Some(End::Released) => {
+                    let Some(session) = self.reclaimed.take() else {
+                        break;
+                    };
+                    match session.send(self.uplink) {
+                        Ok(()) => info!("anchor's uplink given to a session"),
+                        // It has given up.
+                        Err(uplink) => uplink.close().await,
+                    }
                     return;
                 }
                 Some(_) => break,
@@ -357,6 +374,7 @@ impl Anchor {
                 let limits = &self.shared.server_limits;
                 self.uplink.queue(stanza, freight, limits);
             }
+            SessionInput::Reclaim(session) => self.reclaimed = Some(session),
             SessionInput::Release => return ControlFlow::Break(End::Released),
             SessionInput::Shutdown => return ControlFlow::Break(End::Shutdown),
             // All that comes on an anchor is the hub's.
@@ -364,6 +382,7 @@ impl Anchor {
             // Of the time when the uplink had a session.
             | SessionInput::ToClient { .. }
             | SessionInput::Siblings(_)
+            | SessionInput::Replaced
             | SessionInput::Retain(_)
             | SessionInput::Claim(_)
             | SessionInput::Unclaim(_)

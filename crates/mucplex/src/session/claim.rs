@@ -79,7 +79,7 @@ impl PendingClaim {
             spare,
         } = resumed;
         let fresh = match spare {
-            Some(spare) => Fresh::Spare(Box::new(Uplink::bound(uplink, spare.jid, login))),
+            Some(spare) => Fresh::Spare(Box::new(Uplink::bound(uplink, spare.jid, &login))),
             None => Fresh::Uplink {
                 connection: Box::new(uplink),
                 h: server_h.unwrap_or_default(),

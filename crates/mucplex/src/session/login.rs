@@ -9,21 +9,26 @@ use std::{
     time::Duration,
 };
 
-use mucplex_muc::SessionId;
+use jid::BareJid;
+use mucplex_muc::{AccountJid, SessionId};
 use mucplex_net::Connection;
 use mucplex_stream::{
-    BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, Resumed,
+    Attach, BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, Resumed,
     sm::{Count, SmId},
 };
 use mucplex_xml::StreamErrorCondition;
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
+    sync::mpsc::{Sender, UnboundedReceiver},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, info};
 
-use super::{CLOSING, SessionInput, TLS_HANDSHAKE, claim::PendingClaim};
-use crate::{server::Shared, upstream};
+use super::{
+    CLOSING, SessionInput, TLS_HANDSHAKE,
+    begun::{AttachedLogin, BoundLogin, is_held},
+    claim::PendingClaim,
+};
+use crate::{account::AccountInput, anchor, registry::Accounts, server::Shared, upstream};
 
 /// How long a client may take from its connection to its bound session, its own thinking included.
 const LOGIN: Duration = Duration::from_secs(60);
@@ -34,11 +39,10 @@ const WAITING: usize = 64 * 1024;
 /// What is read from a peer whose turn it is not.
 const AHEAD: usize = 16 * 1024;
 
-/// Two connections that are one session from here on.
-pub(super) struct LoggedIn {
-    pub(super) client: Connection,
-    pub(super) uplink: Connection,
-    pub(super) bound: Bound,
+/// What a login has led to.
+pub(super) enum LoggedIn {
+    Bound(Box<BoundLogin>),
+    Attached(Box<AttachedLogin>),
 }
 
 /// A login under way.
@@ -56,6 +60,8 @@ pub(super) struct LoginTask<'a> {
     uplink_ended: bool,
     /// The session that the client wants to resume.
     claim: Option<PendingClaim>,
+    /// The owner of the account whose anchor has the resource that the client asks for.
+    holder: Option<Sender<AccountInput>>,
 }
 
 /// What a step of a login leads to: the next one, or its end, one way or the other.
@@ -85,6 +91,7 @@ impl<'a> LoginTask<'a> {
             client_ended: false,
             uplink_ended: false,
             claim: None,
+            holder: None,
         }
     }
 
@@ -139,11 +146,14 @@ impl<'a> LoginTask<'a> {
                 self.resume(resumed);
                 return ControlFlow::Break(None);
             }
-            Output::BindRequested { .. } => {
-                self.login.handle(Input::BindDecision(BindDecision::Pass));
+            Output::BindRequested {
+                resource,
+                username_hint,
+            } => {
+                let decision = self.decide_bind(resource, username_hint).await;
+                self.login.handle(Input::BindDecision(decision));
             }
-            // Only after a decision to that end.
-            Output::Attach(_) => return ControlFlow::Break(None),
+            Output::Attach(attach) => return ControlFlow::Break(self.attach(attach)),
             Output::Bound(bound) => return ControlFlow::Break(self.bound(bound)),
             Output::Close { reason } => {
                 // Connections that only knock (probes, scanners) are no news.
@@ -168,11 +178,47 @@ impl<'a> LoginTask<'a> {
             uplink_tls = uplink.is_secured(),
             "session bound"
         );
-        Some(LoggedIn {
+        Some(LoggedIn::Bound(Box::new(BoundLogin {
             client,
             uplink,
             bound,
-        })
+        })))
+    }
+
+    /// Whether the client asks for the resource of its account's anchor. Who it is it has only said
+    /// so far; what it gets depends on what the server says.
+    async fn decide_bind(
+        &mut self,
+        resource: Option<String>,
+        username: Option<String>,
+    ) -> BindDecision {
+        let domain = self.domain.and_then(|domain| self.shared.domains.get(domain));
+        let (Some(resource), Some(username), Some(domain)) = (resource, username, domain) else {
+            return BindDecision::Pass;
+        };
+        let Ok(account) = BareJid::new(&format!("{username}@{}", domain.name)) else {
+            return BindDecision::Pass;
+        };
+        let Some(owner) = Accounts::find(self.shared, &AccountJid(account.clone())) else {
+            return BindDecision::Pass;
+        };
+        if !is_held(&owner, &resource).await {
+            return BindDecision::Pass;
+        }
+        self.holder = Some(owner);
+        BindDecision::Proxy {
+            resource: anchor::resource(),
+            account,
+        }
+    }
+
+    fn attach(&mut self, attach: Attach) -> Option<LoggedIn> {
+        Some(LoggedIn::Attached(Box::new(AttachedLogin {
+            client: self.client.take()?,
+            uplink: self.uplink.take()?,
+            attach,
+            owner: self.holder.take()?,
+        })))
     }
 
     /// Claims the session that the client wants back.
@@ -415,6 +461,8 @@ async fn interruption(
                     | SessionInput::ToServer { .. }
                     | SessionInput::Carry(_)
                     | SessionInput::Siblings(_)
+                    | SessionInput::Replaced
+                    | SessionInput::Reclaim(_)
                     | SessionInput::Release
                     | SessionInput::Retain(_)
                     | SessionInput::Claim(_)

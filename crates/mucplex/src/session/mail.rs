@@ -26,6 +26,13 @@ impl Steady {
                     self.uplink.stream.push(first);
                 }
             }
+            SessionInput::Replaced => {
+                self.replaced = true;
+                if self.asleep.is_some() && self.uplink.stream.is_cut() && self.claimed.is_none() {
+                    return self.end_sleep().await;
+                }
+            }
+            SessionInput::Reclaim(_) => {}
             SessionInput::Siblings(has_siblings) => self.has_siblings = has_siblings,
             SessionInput::Release if self.asleep.is_some() => self.released_asleep(),
             SessionInput::Release => self.released(),

@@ -3,6 +3,7 @@
 //! [`login`] brings it to a bound stream on both sides; [`steady`] is what follows. Stanzas that
 //! are no room traffic never leave this task.
 
+mod begun;
 mod bounce;
 mod claim;
 mod client;
@@ -22,12 +23,18 @@ use mucplex_stream::ListenerTls;
 use mucplex_xml::{Outgoing, StreamErrorCondition};
 use tokio::{
     net::TcpStream,
-    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
     time::timeout,
 };
 use tracing::{Instrument as _, Span, debug, field::Empty, info_span};
 
-use crate::{anchor::Home, server::Shared};
+use crate::{anchor::Home, server::Shared, uplink::Uplink};
+
+use begun::Begun;
+use login::LoggedIn;
 
 pub(crate) use sleep::{Claim, Claimed, Fresh, Resume};
 pub(crate) use steady::FRAMES_PER_TURN;
@@ -59,10 +66,14 @@ pub(crate) enum SessionInput {
     ToServer { stanza: Outgoing, freight: Freight },
     /// What this room sends on the uplink goes to the hub from now on.
     Carry(RoomJid),
+    /// Another session has bound the same full JID.
+    Replaced,
     /// Whether the account has other sessions, which may live by what this uplink carries.
     Siblings(bool),
     /// The hub has no more use for the uplink than the client has.
     Release,
+    /// A session wants the anchor's uplink when the hub has released it.
+    Reclaim(oneshot::Sender<Uplink>),
     /// The client has ended, and the uplink goes on as the account's anchor.
     Retain(Home),
     /// A login wants to resume the session.
@@ -94,11 +105,16 @@ pub(crate) async fn serve(
         // Boxed: what a login needs is not carried through the session's life.
         let login = Box::pin(log_in(&shared, stream, tls, session, &mut mailbox));
         let Some(logged_in) = login.await else { return };
+        let begun = match logged_in {
+            LoggedIn::Bound(bound) => Some(Begun::bound(*bound)),
+            LoggedIn::Attached(attached) => Box::pin(attached.attach()).await,
+        };
+        let Some(begun) = begun else { return };
         Span::current().record(
             "account",
-            tracing::field::display(logged_in.bound.jid.to_bare()),
+            tracing::field::display(begun.uplink.jid.to_bare()),
         );
-        steady::Steady::new(shared, session, uplink, logged_in, (sender, mailbox))
+        steady::Steady::new(shared, session, uplink, begun, (sender, mailbox))
             .run()
             .await;
     }
@@ -112,7 +128,7 @@ async fn log_in(
     tls: ListenerTls,
     session: SessionId,
     mailbox: &mut UnboundedReceiver<SessionInput>,
-) -> Option<login::LoggedIn> {
+) -> Option<LoggedIn> {
     debug!("connected");
     let mut client = Connection::new(Transport::Plain(stream), shared.client_limits);
     if tls == ListenerTls::Direct {

@@ -20,6 +20,13 @@ pub(super) const CONNECTION_LOST: Farewell = Farewell::Error(
     "the connection to the server was lost",
 );
 
+/// The same where the server may have said this, and its words got lost with the connection: a
+/// client that is replaced must not come back by itself.
+const REPLACED: Farewell = Farewell::Error(
+    StreamErrorCondition::Conflict,
+    "replaced by another session of this resource",
+);
+
 impl Steady {
     /// Takes the frames that were read, as long as there is room for them.
     pub(super) async fn uplink_frames(&mut self) -> Flow {
@@ -123,6 +130,7 @@ impl Steady {
     /// it is made to come back, and the server's stream goes on there; to any other it is the end.
     pub(super) async fn uplink_lost(&mut self, reason: &str) -> Flow {
         match self.phase {
+            Phase::Open | Phase::Withholding(_) if self.replaced => Flow::Break(REPLACED),
             Phase::Open if self.uplink.is_resumable() && self.resumption.is_some() => {
                 if self.asleep.is_none() {
                     self.client_lost("it is to come back with another uplink")

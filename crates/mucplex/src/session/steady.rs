@@ -37,7 +37,7 @@ use tokio::{
 
 use super::{
     Mailbox, SessionInput,
-    login::LoggedIn,
+    begun::Begun,
     sleep::{Asleep, Resumption},
 };
 use crate::{
@@ -95,6 +95,8 @@ pub(super) struct Steady {
     pub(super) uplink_has_more: bool,
     /// Other sessions of the account may live by what this uplink carries.
     pub(super) has_siblings: bool,
+    /// Another session has bound the same full JID: the server ends this one.
+    pub(super) replaced: bool,
     /// The uplink stays as the account's anchor.
     pub(super) retained: Option<Home>,
     /// Stanzas of the server that had no reader and no sender to be told.
@@ -159,18 +161,19 @@ impl Steady {
         shared: Arc<Shared>,
         session: SessionId,
         uplink_id: UplinkId,
-        logged_in: LoggedIn,
+        begun: Begun,
         (own_mailbox, mailbox): Mailbox,
     ) -> Self {
-        let LoggedIn {
+        let Begun {
             client,
             uplink,
-            mut bound,
-        } = logged_in;
-        let credentials = bound.login.credentials.take();
-        let account_jid = AccountJid(bound.jid.to_bare());
+            mut login,
+            streams_match,
+        } = begun;
+        let credentials = login.credentials.take();
+        let account_jid = AccountJid(uplink.jid.to_bare());
         let route_settings = RouteSettings {
-            server_csi: bound.login.server_csi,
+            server_csi: login.server_csi,
             passthrough: shared.passthrough.clone(),
         };
         Self {
@@ -180,10 +183,10 @@ impl Steady {
             session,
             uplink_id,
             own_bare: account_jid.to_string(),
-            routes: Routes::new(bound.jid.clone(), route_settings),
-            csi: Csi::new(&bound.jid, shared.outbox_bytes / HELD_SHARE),
+            routes: Routes::new(uplink.jid.clone(), route_settings),
+            csi: Csi::new(&uplink.jid, shared.outbox_bytes / HELD_SHARE),
             client: Some(Stream::new(client)),
-            uplink: Uplink::bound(uplink, bound.jid, bound.login),
+            uplink,
             resumption: None,
             asleep: None,
             claimed: None,
@@ -192,9 +195,10 @@ impl Steady {
             // The login may have left frames behind.
             client_has_more: true,
             uplink_has_more: true,
+            replaced: false,
             retained: None,
             undelivered: 0,
-            streams_match: true,
+            streams_match,
             available: false,
             credentials,
             mailbox,
