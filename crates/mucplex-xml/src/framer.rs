@@ -116,7 +116,11 @@ impl Framer {
     /// A new stream header follows (RFC 6120 5.4.3.3, 6.4.6). Bytes that are buffered and not
     /// given out stay and are read as the new stream. White space at its start is taken for the
     /// end of the old stream, so an XML declaration may follow it. An error stays.
+    ///
+    /// The buffer begins anew: the old stream's bytes, which may hold what a client has logged in
+    /// with, go with the last frame of it.
     pub fn restart(&mut self) {
+        self.buffer = BytesMut::from(&self.buffer[..]);
         if !matches!(self.stage, Stage::Failed(_)) {
             self.stage = Stage::Prolog {
                 spaced: false,

@@ -28,6 +28,12 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 
+/// Memory is wiped when it is given back. What a client logs in with passes through buffers of TLS,
+/// of the framer and of an outbox, as every byte of it does; none of them knows of secrets.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 /// EX_USAGE of sysexits: the command line or the configuration is at fault, and a restart will not
 /// help.
 const BAD_CONFIGURATION: u8 = 64;

@@ -52,10 +52,7 @@ impl Accounts {
     }
 
     /// The owner of `account`, if it has one.
-    pub(crate) fn find(
-        shared: &Arc<Shared>,
-        account: &AccountJid,
-    ) -> Option<Sender<AccountInput>> {
+    pub(crate) fn find(shared: &Arc<Shared>, account: &AccountJid) -> Option<Sender<AccountInput>> {
         shared.accounts.owners.get(account)?.upgrade()
     }
 

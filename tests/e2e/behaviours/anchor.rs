@@ -60,7 +60,13 @@ async fn b59_a_login_with_plain_is_replayed_for_an_anchor(mut stage: Stage) {
     mark(&mut carol, &stage.room, [&mut bob, &mut phone]).await;
     // One join, and it is the anchor's.
     let joins = front.tap.count_up("http://jabber.org/protocol/muc'");
-    assert_eq!((joins, front.tap.recordings()[anchor].count_up("http://jabber.org/protocol/muc'")), (1, 1));
+    assert_eq!(
+        (
+            joins,
+            front.tap.recordings()[anchor].count_up("http://jabber.org/protocol/muc'")
+        ),
+        (1, 1)
+    );
     // The first loss already is unseen, and nobody is needed for the account to stay.
     let uplink = front.uplink(&phone);
     phone.reset_connection().unwrap();
@@ -79,7 +85,10 @@ async fn b59_a_login_with_plain_is_replayed_for_an_anchor(mut stage: Stage) {
     laptop.leave(&stage.room, "alice", None).await.unwrap();
     let gone = |it: &Stanza| it.kind() == Some("unavailable");
     let seen = through(&mut bob, "alice's leave", gone).await;
-    assert_eq!(outline(&seen[seen.len() - 1..]), ["presence alice unavailable none/none"]);
+    assert_eq!(
+        outline(&seen[seen.len() - 1..]),
+        ["presence alice unavailable none/none"]
+    );
 }
 
 async fn b59_a_client_that_resumes_brings_a_spare_uplink(mut stage: Stage) {
@@ -87,7 +96,9 @@ async fn b59_a_client_that_resumes_brings_a_spare_uplink(mut stage: Stage) {
     let mut bob = stage.room_with_bob().await;
     let mut carol = stage.guest("carol").await;
     let alice = stage.account("alice").await;
-    let mut phone = Device::connect(scram(&front, &alice, "phone")).await.unwrap();
+    let mut phone = Device::connect(scram(&front, &alice, "phone"))
+        .await
+        .unwrap();
     phone.join(&stage.room, "alice").await.unwrap();
     mark(&mut carol, &stage.room, [&mut bob, &mut phone]).await;
     assert_eq!(front.tap.count_down("/mucplex-"), 0);
@@ -105,7 +116,12 @@ async fn b59_a_client_that_resumes_brings_a_spare_uplink(mut stage: Stage) {
         .await;
     assert!(carries, "the anchor does not join");
     let seen = mark(&mut carol, &stage.room, [&mut bob]).await;
-    assert!(!outline(&seen[0]).iter().any(|line| line.contains("unavailable")), "{seen:?}");
+    assert!(
+        !outline(&seen[0])
+            .iter()
+            .any(|line| line.contains("unavailable")),
+        "{seen:?}"
+    );
 
     // From now on a loss is unseen, and one for good, too.
     for round in 0..2 {
@@ -121,7 +137,10 @@ async fn b59_a_client_that_resumes_brings_a_spare_uplink(mut stage: Stage) {
     front.released(uplink).await;
     let [seen] = mark(&mut carol, &stage.room, [&mut bob]).await;
     let lines = outline(&seen);
-    assert!(!lines.iter().any(|line| line.contains("unavailable")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("unavailable")),
+        "{lines:?}"
+    );
 }
 
 async fn b59_the_uplink_of_the_last_session_is_retained(mut stage: Stage) {
@@ -137,7 +156,13 @@ async fn b59_the_uplink_of_the_last_session_is_retained(mut stage: Stage) {
     // The one case in which the room sees it.
     let back = |it: &Stanza| it.kind().is_none() && it.raw_str().contains("/alice'");
     let seen = through(&mut bob, "alice's return", back).await;
-    assert_eq!(outline(&seen), ["presence alice unavailable none/none", "presence alice none/participant xa"]);
+    assert_eq!(
+        outline(&seen),
+        [
+            "presence alice unavailable none/none",
+            "presence alice none/participant xa"
+        ]
+    );
     bob.say(&stage.room, "nobody is there").await.unwrap();
     until(&mut carol, "nobody is there").await;
     // Whoever comes is served by it; and goes without being seen.
@@ -148,7 +173,10 @@ async fn b59_the_uplink_of_the_last_session_is_retained(mut stage: Stage) {
     front.released(uplink).await;
     let [seen] = mark(&mut carol, &stage.room, [&mut bob]).await;
     let lines = outline(&seen);
-    assert!(!lines.iter().any(|line| line.contains("unavailable")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("unavailable")),
+        "{lines:?}"
+    );
 }
 
 /// Alice's phone in the room by way of an anchor, which is this connection of the tap.
@@ -179,7 +207,12 @@ async fn b60_an_anchor_that_is_cut_is_resumed_unseen(mut stage: Stage) {
     }
     phone.say(&stage.room, "still here").await.unwrap();
     let seen = until(&mut bob, "still here").await;
-    assert!(!outline(&seen).iter().any(|line| line.starts_with("presence alice")), "{seen:?}");
+    assert!(
+        !outline(&seen)
+            .iter()
+            .any(|line| line.starts_with("presence alice")),
+        "{seen:?}"
+    );
 }
 
 /// The server forgets the stream while the proxy cannot reach it.
@@ -225,7 +258,9 @@ async fn b59_a_session_asks_for_the_resource_of_the_anchor(mut stage: Stage) {
     for round in 0..2 {
         let mut phone = login.clone().connect().await.unwrap();
         assert_eq!(phone.jid(), jid);
-        bob.say(&stage.room, &format!("meanwhile {round}")).await.unwrap();
+        bob.say(&stage.room, &format!("meanwhile {round}"))
+            .await
+            .unwrap();
         until(&mut carol, &format!("meanwhile {round}")).await;
         joins_and_hears(&mut phone, &stage.room, &format!("meanwhile {round}")).await;
         let said = format!("it is me {round}");
@@ -240,5 +275,8 @@ async fn b59_a_session_asks_for_the_resource_of_the_anchor(mut stage: Stage) {
     }
     let [seen] = mark(&mut carol, &stage.room, [&mut bob]).await;
     let lines = outline(&seen);
-    assert!(!lines.iter().any(|line| line.contains("unavailable")), "{lines:?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("unavailable")),
+        "{lines:?}"
+    );
 }

@@ -22,6 +22,7 @@ mod private;
 mod removal;
 mod requests;
 mod scripted;
+mod secrets;
 mod slow;
 mod standing;
 
@@ -53,6 +54,7 @@ pub(crate) fn tests() -> Vec<Test> {
         passthrough::tests(),
         plain::tests(),
         anchor::tests(),
+        secrets::tests(),
     ]
     .into_iter()
     .flatten()

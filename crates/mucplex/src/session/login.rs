@@ -192,7 +192,9 @@ impl<'a> LoginTask<'a> {
         resource: Option<String>,
         username: Option<String>,
     ) -> BindDecision {
-        let domain = self.domain.and_then(|domain| self.shared.domains.get(domain));
+        let domain = self
+            .domain
+            .and_then(|domain| self.shared.domains.get(domain));
         let (Some(resource), Some(username), Some(domain)) = (resource, username, domain) else {
             return BindDecision::Pass;
         };
