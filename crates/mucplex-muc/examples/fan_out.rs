@@ -56,6 +56,7 @@ fn room_with_sessions(now: Now) -> Result<Hub, Box<dyn std::error::Error>> {
     let account = AccountJid("juliet@example.org".parse()?);
     let policy = Policy {
         nick_conflict: NickConflict::Account,
+        persist: std::env::args().nth(2).is_some(),
         stay: Duration::from_secs(3600),
         history: Duration::from_secs(3600),
     };

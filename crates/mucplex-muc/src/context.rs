@@ -9,7 +9,9 @@ use mucplex_xml::escape::escape_attribute;
 use mucplex_xml::{Frame, Outgoing};
 
 use crate::apart::Apart;
+use crate::history::Numbers;
 use crate::hub::{Now, Output, Policy};
+use crate::persist::Change;
 use crate::room::JoinRequest;
 use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
 
@@ -112,6 +114,7 @@ pub(crate) struct Context<'a> {
     pub(crate) outputs: &'a mut VecDeque<Output>,
     /// Number of the next id the proxy gives to a stanza it sends upstream.
     pub(crate) next_id: &'a mut u64,
+    pub(crate) numbers: &'a mut Numbers,
 }
 
 impl Context<'_> {
@@ -164,6 +167,17 @@ impl Context<'_> {
 
     /// The same for a stanza that may be able to wait.
     pub(crate) fn deliver_as(&mut self, session: SessionId, frame: &Frame, urgency: Urgency) {
+        self.deliver_marked(session, frame, urgency, 0);
+    }
+
+    /// The same for one that a session can be served up to; 0: for any other.
+    pub(crate) fn deliver_marked(
+        &mut self,
+        session: SessionId,
+        frame: &Frame,
+        urgency: Urgency,
+        mark: u64,
+    ) {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };
@@ -177,6 +191,7 @@ impl Context<'_> {
             stanza,
             owned,
             urgency,
+            mark,
         });
     }
 
@@ -192,12 +207,18 @@ impl Context<'_> {
             stanza,
             owned,
             urgency: Urgency::Now,
+            mark: 0,
         });
     }
 
     /// A stanza for a session out of what the room keeps: only the part written for this session
     /// is its own.
     pub(crate) fn replay(&mut self, session: SessionId, frame: &Frame) {
+        self.replay_marked(session, frame, 0);
+    }
+
+    /// The same for a stanza that a session can be served up to.
+    pub(crate) fn replay_marked(&mut self, session: SessionId, frame: &Frame, mark: u64) {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };
@@ -208,6 +229,7 @@ impl Context<'_> {
             stanza,
             owned,
             urgency: Urgency::Now,
+            mark,
         });
     }
 
@@ -222,6 +244,7 @@ impl Context<'_> {
             stanza: Outgoing::from(bytes),
             owned,
             urgency: Urgency::Now,
+            mark: 0,
         });
     }
 
@@ -259,6 +282,22 @@ impl Context<'_> {
             uplink,
             room: room.clone(),
         });
+    }
+
+    /// A fresh number for a message or a mark.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers.next(self.now.wall)
+    }
+
+    /// The resource by which a session is bound; empty for one that is not known.
+    pub(crate) fn resource(&self, session: SessionId) -> &str {
+        let address = self.address(session).split_once('/');
+        address.map_or("", |(_, resource)| resource)
+    }
+
+    /// A change of what outlives the process.
+    pub(crate) fn persist(&mut self, change: Change) {
+        self.outputs.push_back(Output::Persist(Box::new(change)));
     }
 
     /// The number of an id for a stanza the proxy sends in a session's name. Answers count only

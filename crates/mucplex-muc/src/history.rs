@@ -1,4 +1,5 @@
-//! A room's recent messages, and which of them a joining session has asked for (XEP-0045 7.2.14).
+//! A room's recent messages, and which of them a joining session has asked for (XEP-0045 7.2.14) or
+//! has not been served (behaviour 57).
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -8,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use mucplex_xml::{Frame, Kind};
 
 use crate::identity::RoomJid;
+use crate::persist::SavedMessage;
 use crate::{ns, stanza};
 
 /// What a late joiner gets that names no limit: what Prosody and ejabberd give by default
@@ -49,7 +51,7 @@ impl HistoryLimits {
         }
     }
 
-    fn none_given(&self) -> bool {
+    pub(crate) fn none_given(&self) -> bool {
         *self == Self::default()
     }
 
@@ -78,25 +80,43 @@ impl HistoryLimits {
     }
 }
 
-/// The recent messages of a room, oldest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Backlog {
-    messages: VecDeque<Message>,
-    bytes: usize,
+/// Numbers of room messages and of what else a session can be served up to: each is larger than
+/// all before it, over all rooms of the account, also those of a process before this one, as long
+/// as the clock is not set back by more than there was silence.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    last: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Message {
-    at: SystemTime,
-    frame: Frame,
-    /// The room's own delay stamp is in the frame: it came as history.
-    stamped: bool,
+impl Numbers {
+    /// The next number. Several within one input follow each other without a gap.
+    pub(crate) fn next(&mut self, now: SystemTime) -> u64 {
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
+        let micros = since_epoch.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0));
+        self.last = (self.last + 1).max(micros);
+        self.last
+    }
+
+    /// This number was given before.
+    pub(crate) fn note(&mut self, number: u64) {
+        self.last = self.last.max(number);
+    }
+}
+
+/// The recent messages of a room, oldest first, by number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backlog {
+    messages: VecDeque<SavedMessage>,
+    bytes: usize,
+    /// The messages before were another room's.
+    cleared: bool,
 }
 
 impl Backlog {
     /// Adds a message that arrived live at `now`.
-    pub(crate) fn push_live(&mut self, frame: Frame, now: SystemTime) {
-        self.push(Message {
+    pub(crate) fn push_live(&mut self, frame: Frame, now: SystemTime, number: u64) {
+        self.push(SavedMessage {
+            number,
             at: now,
             frame,
             stamped: false,
@@ -104,15 +124,30 @@ impl Backlog {
     }
 
     /// Adds a message that the room replayed, with the room's own stamp.
-    pub(crate) fn push_replayed(&mut self, frame: Frame, stamp: SystemTime) {
-        self.push(Message {
+    pub(crate) fn push_replayed(&mut self, frame: Frame, stamp: SystemTime, number: u64) {
+        self.push(SavedMessage {
+            number,
             at: stamp,
             frame,
             stamped: true,
         });
     }
 
-    fn push(&mut self, message: Message) {
+    /// Drops all: they are not this room's.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            cleared: true,
+            ..Self::default()
+        };
+    }
+
+    /// Whether all was dropped since this was last asked.
+    pub(crate) fn take_cleared(&mut self) -> bool {
+        std::mem::take(&mut self.cleared)
+    }
+
+    /// Adds a message, and drops the oldest where there is no space for all.
+    pub(crate) fn push(&mut self, message: SavedMessage) {
         self.bytes += message.frame.bytes().len();
         self.messages.push_back(message);
         while self.messages.len() > MOST_STANZAS || self.bytes > MOST_BYTES {
@@ -140,34 +175,62 @@ impl Backlog {
         }
     }
 
+    /// The messages behind this number.
+    pub(crate) fn behind(&self, number: u64) -> impl DoubleEndedIterator<Item = &SavedMessage> {
+        let place = match self.messages.back() {
+            Some(last) if last.number > number => {
+                self.messages.partition_point(|it| it.number <= number)
+            }
+            Some(_) | None => self.messages.len(),
+        };
+        self.messages.range(place..)
+    }
+
+    /// When the first message was said.
+    pub(crate) fn first_said(&self) -> Option<SystemTime> {
+        self.messages.front().map(|message| message.at)
+    }
+
+    /// The number of the last message.
+    pub(crate) fn last_number(&self) -> Option<u64> {
+        self.messages.back().map(|message| message.number)
+    }
+
+    /// When the latest message was said.
+    pub(crate) fn last_said(&self) -> Option<SystemTime> {
+        self.messages.iter().map(|message| message.at).max()
+    }
+
     /// Marks of the messages that are not older than `oldest`.
     pub(crate) fn marks_since(&self, oldest: SystemTime) -> Marks {
         let recent = self.messages.iter().filter(|message| message.at >= oldest);
         Marks::of(recent.map(|message| &message.frame))
     }
 
-    /// The messages a session gets, oldest first, each with the room's delay. `late`: without a
-    /// limit of its own the session gets a server's default amount and not all there is.
+    /// The messages a session gets, oldest first, each with the room's delay. `had`: up to where it
+    /// was served before, if it was. `late`: without a limit of its own a session that was not gets a
+    /// server's default amount and not all there is.
     pub(crate) fn select(
         &self,
         room: &RoomJid,
         limits: &HistoryLimits,
+        had: Option<u64>,
         now: SystemTime,
         late: bool,
     ) -> Vec<Frame> {
         let most = match limits.maxstanzas {
             Some(most) => most,
-            None if late && limits.none_given() => DEFAULT_STANZAS,
+            None if late && had.is_none() && limits.none_given() => DEFAULT_STANZAS,
             None => usize::MAX,
         };
         let oldest = limits.oldest(now);
         let mut chars_left = limits.maxchars.unwrap_or(usize::MAX);
         let mut chosen = Vec::new();
-        for message in self.messages.iter().rev() {
+        for message in self.behind(had.unwrap_or_default()).rev() {
             if chosen.len() >= most || oldest.is_some_and(|oldest| message.at < oldest) {
                 break;
             }
-            let frame = message.replay(room);
+            let frame = replay(message, room);
             let Some(left) = chars_left.checked_sub(characters(&frame)) else {
                 break;
             };
@@ -179,13 +242,11 @@ impl Backlog {
     }
 }
 
-impl Message {
-    fn replay(&self, room: &RoomJid) -> Frame {
-        if self.stamped {
-            self.frame.clone()
-        } else {
-            stamp(&self.frame, room, self.at)
-        }
+fn replay(message: &SavedMessage, room: &RoomJid) -> Frame {
+    if message.stamped {
+        message.frame.clone()
+    } else {
+        stamp(&message.frame, room, message.at)
     }
 }
 

@@ -6,17 +6,20 @@
 mod doorstep;
 mod interface;
 mod others;
+mod restore;
 mod timers;
 mod uplinks;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use mucplex_xml::Frame;
 
 use crate::apart::Apart;
 use crate::context::{AccountText, Context, Sessions, Uplinks};
+use crate::history::Numbers;
 use crate::identity::RoomAddress;
+use crate::persist::SavedRoom;
 use crate::plain::{Plain, wants_answer};
 use crate::room::{Carbon, JoinRequest, Room, is_late_answer};
 use crate::routes::asks_to_join;
@@ -50,9 +53,12 @@ macro_rules! context {
             sets_apart: &mut $hub.sets_apart,
             outputs: &mut $hub.outputs,
             next_id: &mut $hub.next_id,
+            numbers: &mut $hub.numbers,
         }
     }};
 }
+use context;
+
 /// The one owner of an account's room state.
 ///
 /// Feed it with [`handle`](Self::handle), then take outputs with
@@ -74,6 +80,9 @@ pub struct Hub {
     timers: Timers,
     outputs: VecDeque<Output>,
     next_id: u64,
+    numbers: Numbers,
+    /// Rooms that a process before this one was about to enter or to leave when it ended.
+    ghosts: BTreeMap<RoomJid, Box<SavedRoom>>,
     /// The account's anchors, the newest last; all others are on their way out.
     anchors: Vec<UplinkId>,
     /// Until when joins wait for an anchor.
@@ -104,6 +113,8 @@ impl Hub {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_id: 0,
+            numbers: Numbers::default(),
+            ghosts: BTreeMap::new(),
             anchors: Vec::new(),
             awaited_until: None,
             doorsteps: Doorsteps::default(),
@@ -138,13 +149,21 @@ impl Hub {
                 }
             }
             Input::SessionUnavailable { session } => self.session_away(now, session),
-            Input::SessionEnded { session, available } => {
-                self.session_ended(now, session, available);
+            Input::SessionEnded {
+                session,
+                available,
+                served,
+            } => {
+                self.session_ended(now, session, available, served);
             }
+            Input::Served { resource, number } => self.served(now, &resource, number),
             Input::SessionAsleep { session } => self.session_asleep(now, session, true),
             Input::SessionAwake { session } => self.session_asleep(now, session, false),
             Input::AnchorExpected { expected } => self.anchor_expected(now, expected),
             Input::AnchorBound { uplink, jid, lang } => self.anchor_bound(now, uplink, &jid, lang),
+            Input::AnchorRestored { uplink, jid, lang } => {
+                self.anchor_restored(now, uplink, &jid, lang);
+            }
             Input::UplinkSuspended { uplink } => self.uplink_suspended(now, uplink, true),
             Input::UplinkResumed { uplink } => self.uplink_suspended(now, uplink, false),
             Input::UplinkLost { uplink } => self.uplink_lost(now, uplink),
@@ -269,6 +288,12 @@ impl Hub {
             if let Some(before) = self.rooms.get_mut(jid) {
                 room.inherit(before);
             }
+            if self.ghosts.remove(jid).is_some() {
+                room.replaces_stored();
+            }
+            if self.policy.persist {
+                room.save(&mut ctx);
+            }
             self.timers.set(jid, room.next_timeout());
             self.rooms.insert(jid.clone(), room);
         }
@@ -333,6 +358,7 @@ impl Hub {
                 stanza: frame.into(),
                 owned,
                 urgency: Urgency::of(frame),
+                mark: 0,
             });
         }
     }
@@ -350,6 +376,10 @@ impl Hub {
         };
         act(room, &mut ctx);
         room.settle(&mut ctx);
+        let forgotten = room.is_plain() || room.is_settled();
+        if self.policy.persist {
+            room.save_or_forget(&mut ctx, forgotten);
+        }
         if room.is_plain() {
             let sessions = self.sessions.keys().copied().collect();
             self.plain.found(jid.clone(), sessions);
@@ -364,7 +394,7 @@ impl Hub {
         } else {
             self.to_move.remove(jid);
         }
-        if room.is_plain() || room.is_settled() {
+        if forgotten {
             self.rooms.remove(jid);
             self.timers.set(jid, None);
             self.moving.remove(jid);

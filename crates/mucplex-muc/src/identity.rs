@@ -21,6 +21,11 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UplinkId(pub u64);
 
+impl UplinkId {
+    /// No uplink: the last number there is, which no process gets to.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+}
+
 /// The bare JID of a room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomJid(pub BareJid);

@@ -38,6 +38,7 @@
 //!     stay: Duration::from_secs(3600),
 //!     history: Duration::from_secs(86_400),
 //!     nick_conflict: NickConflict::Account,
+//!     persist: false,
 //! };
 //! let mut hub = Hub::new(AccountJid("alice@example.org".parse()?), policy);
 //! for (n, resource) in [(1, "phone"), (2, "desk")] {
@@ -89,6 +90,7 @@ mod identity;
 mod muc_user;
 mod ns;
 mod passthrough;
+mod persist;
 mod plain;
 mod room;
 mod roster;
@@ -99,4 +101,7 @@ pub use csi::{Conversation, Csi, Urgency};
 pub use hub::{ANCHOR_WAIT, Hub, Input, NickConflict, Now, Output, Policy};
 pub use identity::{AccountJid, OccupantJid, RoomAddress, RoomJid, SessionId, UplinkId};
 pub use passthrough::{JidGlob, Passthrough};
+pub use persist::{
+    Change, Saved, SavedMessage, SavedOccupant, SavedRoom, SavedState, Served, stored_stanza,
+};
 pub use routes::{ClientRoute, RouteSettings, Routes, ServerRoute};

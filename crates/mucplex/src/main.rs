@@ -112,7 +112,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     } = config;
     logging::start(log);
     let store = open_store(store.as_deref(), &rooms)?;
-    let server = server::Server::new(domains, rooms, passthrough, session, anchor)
+    let server = server::Server::new(domains, rooms, passthrough, session, anchor, store.clone())
         .context("TLS cannot be set up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Management {
     ledger: Arc<Ledger>,
     acknowledged: Count,
+    /// What it has acknowledged only an earlier process knew: it tells it first.
+    unknown: bool,
     /// The peer was asked, and has not answered since.
     asked: Option<Instant>,
     /// It is to be asked as soon as there is anything to ask for.
@@ -49,14 +51,22 @@ pub(crate) struct TooHigh(pub(crate) bytes::Bytes);
 impl Management {
     /// Of a stream that begins to count now.
     pub(crate) fn new() -> Self {
-        Self::resumed(0, Count::ZERO)
+        Self::behind(0)
     }
 
-    /// Of a stream that goes on, on which so much was handled and acknowledged before.
-    pub(crate) fn resumed(handled: u64, acknowledged: Count) -> Self {
+    /// Of a stream that goes on behind the death of a process.
+    pub(crate) fn of_earlier_process(handled: u32) -> Self {
+        Self {
+            unknown: true,
+            ..Self::behind(u64::from(handled))
+        }
+    }
+
+    fn behind(handled: u64) -> Self {
         Self {
             ledger: Ledger::resumed(handled),
-            acknowledged,
+            acknowledged: Count::ZERO,
+            unknown: false,
             asked: None,
             wants_ack: false,
             unasked: None,
@@ -93,6 +103,10 @@ impl Management {
     /// # Errors
     /// [`TooHigh`]: its stream is to be ended.
     pub(crate) fn acknowledged(&mut self, h: Count, outbox: &mut Outbox) -> Result<(), TooHigh> {
+        if std::mem::take(&mut self.unknown) {
+            self.acknowledged = h;
+            return Ok(());
+        }
         let (written, _) = outbox.unacknowledged();
         let limit = u32::try_from(written).unwrap_or(u32::MAX);
         let Some(anew) = h.since(self.acknowledged, limit) else {

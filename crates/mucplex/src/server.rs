@@ -2,8 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use mucplex_muc::{Passthrough, Policy};
+use mucplex_muc::{AccountJid, Passthrough, Policy};
 use mucplex_net::{ClientTls, Dialer, Listener, ServerTls, Target, TlsError};
+use mucplex_store::Store;
 use mucplex_stream::{DomainSettings, ListenerTls, UpstreamTls};
 use mucplex_xml::Limits;
 use tokio::{
@@ -11,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{AnchorConfig, Domain, ListenerConfig, SessionLimits},
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// Of anchors that come back.
     pub(crate) reconnects: Pace,
     pub(crate) rooms: Policy,
+    /// What outlives the process, if anything does.
+    pub(crate) store: Option<Store>,
     pub(crate) passthrough: Passthrough,
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Arc<Sessions>,
@@ -69,6 +72,7 @@ impl Server {
         passthrough: Passthrough,
         session: SessionLimits,
         anchors: AnchorConfig,
+        store: Option<Store>,
     ) -> Result<Self, TlsError> {
         let identities: Vec<_> = domains
             .iter()
@@ -112,6 +116,7 @@ impl Server {
                 reconnects: Pace::new(anchors.reconnect_per_second),
                 anchors,
                 rooms,
+                store,
                 accounts: Accounts::default(),
                 sessions: Arc::new(Sessions::default()),
                 stop: CancellationToken::new(),
@@ -134,6 +139,7 @@ impl Server {
             })?;
             bound.push((listener, config.tls));
         }
+        self.call_accounts();
         let stop = self.shared.stop.clone();
         for (listener, tls) in bound {
             info!(address = %listener.local_addr()?, tls = name(tls), "listening");
@@ -160,6 +166,28 @@ impl Server {
         }
         info!("ended");
         Ok(())
+    }
+}
+
+impl Server {
+    /// Accounts that can come back by themselves do: their anchors need no session.
+    fn call_accounts(&self) {
+        let Some(store) = &self.shared.store else {
+            return;
+        };
+        let accounts = match store.accounts() {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                error!(%error, "the accounts that were kept cannot be read");
+                return;
+            }
+        };
+        let back = accounts.iter().filter(|it| it.has_key && it.rooms > 0);
+        for summary in back.clone() {
+            // It lives by itself as long as it keeps anything.
+            drop(Accounts::owner(&self.shared, &AccountJid(summary.account.clone())));
+        }
+        info!(accounts = accounts.len(), coming_back = back.count(), "accounts kept");
     }
 }
 
@@ -233,6 +261,7 @@ impl Shared {
             nick_conflict: NickConflict::Account,
             stay: Duration::ZERO,
             history: Duration::ZERO,
+            persist: false,
         };
         let session = SessionLimits {
             outbox_bytes: 1 << 20,

@@ -38,6 +38,17 @@ impl Stream {
         }
     }
 
+    /// A stream of an earlier process, cut: so many of the peer's stanzas were handled. What that
+    /// process had queued is gone with it.
+    pub(crate) fn of_earlier_process(handled: u32) -> Self {
+        let mut outbox = Outbox::new();
+        outbox.keep_until_acknowledged();
+        Self {
+            line: Line::Cut(outbox),
+            management: Some(Management::of_earlier_process(handled)),
+        }
+    }
+
     /// Begins to count. In the client's role the peer counts what is queued from now on, and is
     /// counted when it has agreed ([`counts_peer`](Self::counts_peer)).
     pub(crate) fn keep_until_acknowledged(&mut self) {

@@ -87,6 +87,25 @@ impl Uplink {
         (uplink, established.early)
     }
 
+    /// The uplink of an earlier process, cut: with the stream that the server may still keep, and
+    /// how much of it was handled.
+    pub(crate) fn of_earlier_process(
+        jid: FullJid,
+        domain: usize,
+        stream: Option<(SmState, u32)>,
+    ) -> Self {
+        let (resumable, handled) = stream.unzip();
+        Self {
+            stream: Stream::of_earlier_process(handled.unwrap_or_default()),
+            jid,
+            domain,
+            lang: None,
+            content: ContentNamespace::Default,
+            asked_to_count: true,
+            resumable,
+        }
+    }
+
     /// How the server's stream goes on if its connection is cut, and what is handled of it.
     pub(crate) fn resumption(&self) -> Option<(&SmState, Count)> {
         let state = self.resumable.as_ref()?;
@@ -145,7 +164,7 @@ impl Uplink {
                 self.stream.counts_peer(Management::new());
                 let id = id.filter(|_| resume);
                 self.resumable = id.map(|id| SmState { id, location, max });
-                return Ok(Counted::Done);
+                return Ok(Counted::Begun);
             }
             Nonza::Failed { .. } => {
                 self.stream.stop_keeping();
@@ -169,6 +188,8 @@ impl Uplink {
 /// What a nonza of stream management was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
+    /// The server counts from now on.
+    Begun,
     /// Dealt with.
     Done,
     /// The server asks what is handled.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jid::FullJid;
 use mucplex_xml::{Frame, Outgoing};
 
+use crate::persist::Change;
 use crate::{RoomJid, SessionId, UplinkId, Urgency};
 
 /// How long joins wait for an anchor that is expected.
@@ -28,6 +29,8 @@ pub struct Policy {
     pub history: Duration,
     /// What becomes of a session that asks for another nick than the account has in the room.
     pub nick_conflict: NickConflict,
+    /// Whether the hub tells what is to outlive the process ([`Output::Persist`]).
+    pub persist: bool,
 }
 
 /// What becomes of a session that joins a room under another nick than the account's.
@@ -86,6 +89,21 @@ pub enum Input {
         /// The client has sent undirected available presence and not taken it back: should its
         /// uplink be [retained](Output::Retain), the shell takes it back.
         available: bool,
+        /// If the session was lost: the largest [mark](Output::ToClient) among the stanzas that its
+        /// client surely has: with stream management (XEP-0198) those that it has acknowledged,
+        /// otherwise those that were written; 0 for none. `None` if the client has ended its stream:
+        /// it joins as a stranger when it comes again.
+        served: Option<u64>,
+    },
+    /// What a session was served that has been lost, where that is known only now: the session ended
+    /// with its uplink or with the process, or its client tells more than it had acknowledged (the
+    /// `h` with which it tries to resume, XEP-0198 5). Precedes the [`SessionBound`](Self::SessionBound)
+    /// of the session that follows it.
+    Served {
+        /// The resource of the session.
+        resource: String,
+        /// The largest [mark](Output::ToClient) among the stanzas that its client surely has.
+        number: u64,
     },
     /// The shell is getting the account an [anchor](Self::AnchorBound) just now, or has stopped
     /// trying. While it does and there is none, first joins of rooms, the joins of dormant rooms and
@@ -103,6 +121,18 @@ pub enum Input {
         /// The anchor.
         uplink: UplinkId,
         /// The JID the server has bound to it.
+        jid: FullJid,
+        /// `xml:lang` of its stream header.
+        lang: Option<String>,
+    },
+    /// The stream of an anchor goes on that a process before this one has had (XEP-0198 5): rooms
+    /// that were [settled](crate::SavedRoom::unsettled) on it are as they were, and the
+    /// others are joined again on it. As [`AnchorBound`](Self::AnchorBound) in all else. What the
+    /// server sends again comes behind this.
+    AnchorRestored {
+        /// The anchor.
+        uplink: UplinkId,
+        /// The JID by which the server has known it all the time.
         jid: FullJid,
         /// `xml:lang` of its stream header.
         lang: Option<String>,
@@ -169,6 +199,9 @@ pub enum Output {
         owned: usize,
         /// Whether it can wait for a client that is inactive ([`Csi`](crate::Csi)).
         urgency: Urgency,
+        /// Who was served this has had everything up to here of all rooms it was in; 0: says nothing.
+        /// The marks that one session is sent only grow.
+        mark: u64,
     },
     /// A stanza for the server.
     ToServer {
@@ -177,6 +210,9 @@ pub enum Output {
         /// The stanza.
         stanza: Outgoing,
     },
+    /// A change of what is to outlive the process. Those of one input are to be stored together, and
+    /// a stanza of the server's is handled when those that came of it are stored.
+    Persist(Box<Change>),
     /// From now on what this room sends on this uplink comes to the hub
     /// ([`Routes::carry`](crate::Routes::carry)). Precedes the join on that uplink.
     Carry {

@@ -202,6 +202,7 @@ impl Hub {
             stanza,
             owned,
             urgency: Urgency::of(frame),
+            mark: 0,
         });
     }
 }

@@ -92,6 +92,13 @@ impl Hub {
         jid: &FullJid,
         lang: Option<String>,
     ) {
+        self.add_anchor(uplink, jid, lang);
+        self.forget_ghosts(now);
+        self.open_all_doors(now);
+        self.settle_all(now);
+    }
+
+    pub(super) fn add_anchor(&mut self, uplink: UplinkId, jid: &FullJid, lang: Option<String>) {
         self.awaited_until = None;
         self.succeed_anchors(uplink);
         self.uplinks.insert(
@@ -102,8 +109,6 @@ impl Hub {
                 ..Uplink::default()
             },
         );
-        self.open_all_doors(now);
-        self.settle_all(now);
     }
 
     /// This one is the anchor now, and all before it are on their way out.
@@ -151,7 +156,13 @@ impl Hub {
     }
 
     /// A session has ended; its uplink is to be free of rooms, or stays as the account's anchor.
-    pub(super) fn session_ended(&mut self, now: Now, session: SessionId, available: bool) {
+    pub(super) fn session_ended(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        available: bool,
+        served: Option<u64>,
+    ) {
         let Some(ended) = self.sessions.remove(&session) else {
             return;
         };
@@ -168,6 +179,9 @@ impl Hub {
         self.forget_session(session);
         let retained = self.retain_one(now);
         self.with_all_rooms(now, |room, ctx| {
+            if served.is_some() {
+                room.session_lost(ctx, session, served);
+            }
             room.detach(ctx, session);
             if let Some(uplink) = retained {
                 room.stream_left(ctx, uplink);
@@ -227,6 +241,7 @@ impl Hub {
         self.settle_sleepers();
         self.with_all_rooms(now, |room, ctx| {
             if let Some(session) = ended {
+                room.session_lost(ctx, session, None);
                 room.detach(ctx, session);
             }
             if let Some(retained) = retained {
@@ -254,7 +269,7 @@ impl Hub {
     }
 
     /// What has changed concerns every room.
-    fn settle_all(&mut self, now: Now) {
+    pub(super) fn settle_all(&mut self, now: Now) {
         self.settle_sleepers();
         self.with_all_rooms(now, |_, _| {});
     }

@@ -223,11 +223,8 @@ impl Room {
 
     /// An uplink is gone, and what it carried with it.
     pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, address: &str) {
-        // What was on a suspended stream that another uplink took over from, or on its way with the
-        // last leave, may have reached nobody.
-        let over = matches!(self.phase, Phase::Leaving(_) | Phase::Gone);
-        let unsure = self.farewells.is_owed(uplink) || over && self.farewells.expects(uplink);
-        let unsure = unsure && uplink != self.carrier;
+        // What was on a suspended stream that another uplink took over from may have reached nobody.
+        let unsure = uplink != self.carrier && self.farewells.is_owed(uplink);
         self.farewells_lost(ctx, uplink);
         if unsure {
             self.in_flight.lost(uplink);

@@ -186,10 +186,6 @@ impl Room {
             self.try_later(ctx);
             return;
         }
-        if refusal.is_some_and(|it| it.stanza_type().as_deref() != Some("error")) {
-            // Put out; of its join it is not known whether it came before that.
-            self.say_farewell(ctx, handover.to, stanza::leave(&self.own).into());
-        }
         self.refuse_held(ctx, handover.held);
         let by = refusal.filter(|_| handover.revives && self.comeback.is_none());
         self.lost_by(ctx, by.map_or(Removal::LOST, Removal::by));

@@ -156,6 +156,11 @@ impl Handover {
         matches!(self.stage, Stage::Waiting { .. })
     }
 
+    /// Whether a join has gone out on the next carrier.
+    pub(super) fn has_joined(&self) -> bool {
+        self.stage != Stage::Breaking && !self.is_waiting()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Waiting { tries_at } => tries_at,
@@ -205,7 +210,7 @@ impl Room {
         };
         // Where nobody else is in the room, what it has begun it ends: another one follows it then.
         let serves = ctx.uplinks.get(&next.to).is_some_and(|it| !it.suspended);
-        let alone = next.old != Old::Serving && next.stage != Stage::Breaking;
+        let alone = next.old == Old::Ended && next.stage != Stage::Breaking;
         if serves && alone && !self.is_apart(ctx, next.to) {
             return;
         }
@@ -609,8 +614,7 @@ impl Room {
         let Some(handover) = self.handover.take() else {
             return;
         };
-        let joined = handover.stage != Stage::Breaking && !handover.is_waiting();
-        let next = joined.then_some(handover.to);
+        let next = handover.has_joined().then_some(handover.to);
         let takes = match handover.old {
             Old::Serving => Some(self.carrier),
             Old::Leaving | Old::Ended => next,

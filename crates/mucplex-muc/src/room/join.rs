@@ -9,7 +9,7 @@ use super::handover::Handover;
 use super::in_flight::Way;
 use super::{JOIN_TIMEOUT, Nature, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
-use crate::history::{self, Backlog, HistoryLimits};
+use crate::history::{self, HistoryLimits};
 use crate::identity::{OccupantJid, RoomAddress};
 use crate::muc_user::{MucUser, Status};
 use crate::routes::{asks_to_join, muc_element};
@@ -123,51 +123,21 @@ impl Room {
         let presence = ctx.for_carrier(request.session, carrier, &request.upstream());
         ctx.carry(carrier, room);
         ctx.send(carrier, &presence);
-        Some(Self {
-            jid: room.clone(),
-            own: request.occupant.clone(),
-            carrier,
-            attached: std::collections::BTreeSet::new(),
-            view: View::default(),
-            backlog: Backlog::default(),
-            in_flight: super::InFlight::default(),
-            iqs: super::PendingIqs::default(),
-            sent_presence: presence,
-            password: request.password(),
-            reflects_join_id: false,
-            nick_assigned: false,
-            renamed: false,
-            handover: None,
-            lost_carrier: None,
-            handed_over: None,
-            came_back: None,
-            duplicates: super::Duplicates::default(),
-            farewells: super::Farewells::default(),
-            left: false,
-            stay_until: None,
-            standing: super::Standing::of(request.session),
-            voice: super::VoiceRequests::default(),
-            comeback: None,
-            vanished: false,
-            renaming: Waiting::new(),
-            sets_apart: Waiting::new(),
-            arriving: Waiting::new(),
-            waits_for_turn: false,
-            keeps_off: None,
-            heard: Some(ctx.now.instant),
-            heard_at: ctx.now.wall,
-            silence: super::Silence::default(),
-            nature: Nature::Unknown,
-            phase: Phase::Joining(Box::new(Joining {
-                id: request.id.clone(),
-                asking: Some(request),
-                waiting,
-                left: None,
-                heard: false,
-                stage: Stage::Presences,
-                deadline: ctx.now.instant + JOIN_TIMEOUT,
-            })),
-        })
+        let mut entering = Self::idle(request.occupant.clone(), presence, ctx.now);
+        entering.carrier = carrier;
+        entering.password = request.password();
+        entering.standing = super::Standing::of(request.session);
+        entering.nature = Nature::Unknown;
+        entering.phase = Phase::Joining(Box::new(Joining {
+            id: request.id.clone(),
+            asking: Some(request),
+            waiting,
+            left: None,
+            heard: false,
+            stage: Stage::Presences,
+            deadline: ctx.now.instant + JOIN_TIMEOUT,
+        }));
+        Some(entering)
     }
 
     /// The session whose join is under way. Others see it before it is told that it is in.
@@ -182,22 +152,14 @@ impl Room {
     /// session that has been told that it is in the room is in it; any other is about to be told
     /// from the beginning.
     pub(super) fn join_elsewhere(&mut self, ctx: &mut Context<'_>) {
-        let not_in_yet = self.is_not_in_yet();
+        if !self.is_not_in_yet() {
+            self.finish_join(ctx, None);
+            self.settle_carrier(ctx);
+            return;
+        }
         let Phase::Joining(joining) = &mut self.phase else {
             return;
         };
-        if !not_in_yet {
-            // What was sent behind is for the next carrier, and so are those that follow.
-            self.arriving.append(&mut joining.waiting);
-            let asking = joining.asking.as_mut();
-            let behind = asking.map(|it| (it.session, std::mem::take(&mut it.behind)));
-            self.finish_join(ctx, None);
-            self.settle_carrier(ctx);
-            if let Some((session, behind)) = behind {
-                self.send_behind(ctx, behind.into_iter().map(|frame| (session, frame)));
-            }
-            return;
-        }
         let mut waiting = std::mem::take(&mut joining.waiting);
         if let Some(asking) = joining.asking.take() {
             let again = |it: &JoinRequest| it.session == asking.session;
@@ -333,18 +295,9 @@ impl Room {
 
     /// What was sent behind a join, now that the session is in the room.
     pub(super) fn follow_up(&mut self, ctx: &mut Context<'_>, request: &JoinRequest) {
-        let behind = request.behind.iter().cloned();
-        self.send_behind(ctx, behind.map(|frame| (request.session, frame)));
-    }
-
-    fn send_behind(
-        &mut self,
-        ctx: &mut Context<'_>,
-        behind: impl IntoIterator<Item = (SessionId, Frame)>,
-    ) {
-        for (session, frame) in behind {
+        for frame in &request.behind {
             if let Some(address) = frame.to().and_then(|to| RoomAddress::parse(&to)) {
-                self.client_stanza(ctx, session, &frame, &address);
+                self.client_stanza(ctx, request.session, frame, &address);
             }
         }
     }
@@ -466,7 +419,8 @@ impl Room {
             return;
         }
         if let Some(stamp) = history::room_stamp(frame, &self.jid) {
-            self.backlog.push_replayed(frame.compact(), stamp);
+            let number = ctx.number();
+            self.backlog.push_replayed(frame.compact(), stamp, number);
             return;
         }
         match (stage, nick) {
@@ -487,17 +441,13 @@ impl Room {
         let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Joined) else {
             return;
         };
+        let with_subject = subject.is_some();
         self.view.subject = subject.or_else(|| stanza::empty_subject(&self.jid));
+        self.record.joined_at = ctx.now.wall;
+        let asked_before = self.record.asked_before;
+        self.past = super::Past::behind(with_subject, asked_before, ctx.now.instant);
         if let Some(asking) = &joining.asking {
-            let past = self
-                .backlog
-                .select(&self.jid, &asking.history, ctx.now.wall, false);
-            for message in &past {
-                ctx.replay(asking.session, message);
-            }
-            if let Some(subject) = &self.view.subject {
-                ctx.replay(asking.session, subject);
-            }
+            self.tell_past(ctx, asking, false);
             self.attached.insert(asking.session);
             self.standing.join(asking.session, &asking.presence);
             self.follow_up(ctx, asking);
@@ -527,7 +477,7 @@ impl Room {
         };
         joining.begin_again(ctx.now.instant + JOIN_TIMEOUT);
         self.view = View::default();
-        self.backlog = Backlog::default();
+        self.backlog.clear();
         let presence = self.sent_presence.clone();
         ctx.send(self.carrier, &presence);
     }

@@ -110,6 +110,7 @@ impl Room {
     /// the same for the last session and for any other (behaviours 41, 42, 46).
     pub(super) fn leave(&mut self, ctx: &mut Context<'_>, session: SessionId, frame: &Frame) {
         let asking = self.is_asking(session);
+        self.devices.left(session);
         let Some(occupant) = self.take_out(ctx, session) else {
             // XEP-0045 knows no answer for one who leaves and was not there.
             return;
@@ -136,6 +137,7 @@ impl Room {
 
     /// A session is gone without having left (behaviour 43): the room sees nothing of it.
     pub(crate) fn detach(&mut self, ctx: &mut Context<'_>, session: SessionId) {
+        self.devices.left(session);
         self.take_out(ctx, session);
         self.ask_others(ctx, session);
     }
@@ -218,6 +220,7 @@ impl Room {
     fn part_with(&mut self, ctx: &mut Context<'_>, last: Option<Outgoing>) {
         self.stay_until = None;
         self.attached.clear();
+        self.devices.clear();
         self.standing = Standing::default();
         self.comeback = None;
         self.refuse_lost(ctx);

@@ -4,7 +4,7 @@ use mucplex_xml::{Frame, Kind};
 
 use super::comeback::says_not_in_room;
 use super::in_flight::Way;
-use super::{Phase, Room};
+use super::{Past, Phase, Room};
 use crate::context::Context;
 use crate::muc_user::{MucUser, Status};
 use crate::stanza::StanzaError;
@@ -153,6 +153,9 @@ impl Room {
     }
 
     fn groupchat(&mut self, ctx: &mut Context<'_>, frame: &Frame, nick: Option<&str>) {
+        if self.past != Past::Over && self.is_of_past(ctx, frame) {
+            return;
+        }
         let taken = nick.is_some_and(|nick| self.view.others.get(nick).is_some());
         if !taken && self.awaits_nick(nick) && self.in_flight.may_be_reflected(frame) {
             self.complete_nick_change(ctx, None);
@@ -164,11 +167,16 @@ impl Room {
         if nick.is_none() {
             self.note_room_config(frame);
         }
-        self.fan_out(ctx, frame);
         if is_subject(frame) {
+            self.fan_out(ctx, frame);
             self.set_subject(ctx, frame);
         } else if has_body(frame) {
-            self.backlog.push_live(frame.compact(), ctx.now.wall);
+            let number = ctx.number();
+            self.fan_out_marked(ctx, frame, number);
+            let now = ctx.now.wall;
+            self.backlog.push_live(frame.compact(), now, number);
+        } else {
+            self.fan_out(ctx, frame);
         }
     }
 

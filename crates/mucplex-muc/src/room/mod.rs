@@ -7,6 +7,8 @@
 //! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
 //! | `nature` | whether it is a room at all | 68 |
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
+//! | `served` | what a session has had that comes back | 57 |
+//! | `saved` | what outlives the process | 63 |
 //! | `message` | groupchat, subject, private messages, their errors | 14, 20-24, 26 |
 //! | `private` | private messages, and the copies other sessions get | 27, 28 |
 //! | `voice` | requests for voice, and who answers them | 30 |
@@ -41,6 +43,8 @@ mod ping;
 mod presence;
 mod private;
 mod replay;
+mod saved;
+mod served;
 mod silence;
 mod standing;
 mod takeover;
@@ -70,8 +74,11 @@ use join::Joining;
 use leave::{Farewells, Leaving};
 use nature::Nature;
 use overlap::Duplicates;
+use saved::Record;
+use served::Devices;
 use silence::Silence;
 use standing::Standing;
+use takeover::Past;
 use voice::VoiceRequests;
 
 /// How long a room may take to answer a join; remote services are slow at times.
@@ -107,6 +114,9 @@ pub(crate) struct Room {
     attached: BTreeSet<SessionId>,
     view: View,
     backlog: Backlog,
+    /// What the account's resources were served of it.
+    devices: Devices,
+    record: Record,
     in_flight: InFlight,
     iqs: PendingIqs,
     /// The account's last available presence as it went upstream: what a hand-over repeats.
@@ -144,6 +154,7 @@ pub(crate) struct Room {
     /// When the proxy last came back to a room that had let go of the account unasked.
     came_back: Option<Instant>,
     duplicates: Duplicates,
+    past: Past,
     farewells: Farewells,
     /// The last session in the room has left it, and not just gone: the account is to leave, too, if
     /// nobody comes of those that wait for their nick.
@@ -317,13 +328,19 @@ impl Room {
 
     /// A copy of a live stanza for every attached session.
     fn fan_out(&self, ctx: &mut Context<'_>, frame: &Frame) {
+        self.fan_out_marked(ctx, frame, 0);
+    }
+
+    /// The same of one that sessions can be served up to; 0: of any other.
+    fn fan_out_marked(&self, ctx: &mut Context<'_>, frame: &Frame, mark: u64) {
         let urgency = self.urgency(frame);
         let personal = ctx.account.is_mentioned(frame);
         for session in &self.attached {
             let own = personal
                 .then(|| self.for_session(ctx, *session, frame))
                 .flatten();
-            ctx.deliver_as(*session, own.as_ref().unwrap_or(frame), urgency.clone());
+            let frame = own.as_ref().unwrap_or(frame);
+            ctx.deliver_marked(*session, frame, urgency.clone(), mark);
         }
     }
 
@@ -381,6 +398,7 @@ impl Room {
     /// Goes on for a room that the account was in before: what that one owes is still to come.
     pub(crate) fn inherit(&mut self, before: &mut Self) {
         self.nature = before.nature;
+        self.record.inherit(&mut before.record);
         self.farewells = std::mem::take(&mut before.farewells);
         self.in_flight = std::mem::take(&mut before.in_flight);
         self.iqs = std::mem::take(&mut before.iqs);
@@ -458,9 +476,12 @@ impl Room {
     fn note_attachment(&mut self, ctx: &Context<'_>) {
         let detached = matches!(self.phase, Phase::Joined) && self.is_detached();
         match (detached, self.stay_until) {
-            (true, None) => self.stay_until = ctx.now.instant.checked_add(ctx.policy.stay),
+            (true, None) => {
+                self.stay_until = ctx.now.instant.checked_add(ctx.policy.stay);
+                self.record.detached_since = Some(ctx.now.wall);
+            }
             (true, Some(_)) => {}
-            (false, _) => self.stay_until = None,
+            (false, _) => (self.stay_until, self.record.detached_since) = (None, None),
         }
     }
 }

@@ -190,11 +190,19 @@ impl Duplicates {
     }
 }
 
-/// The messages of the past that are not among those the sessions know.
+/// The messages of the past that are not among those the sessions know. What is before the first of
+/// these is not missed: the account had not asked for it when it came.
 pub(super) fn missed(mut known: Marks, past: &[Frame]) -> Vec<&Frame> {
-    past.iter()
-        .filter(|message| has_body(message) && !known.take(message))
-        .collect()
+    let mut missed = Vec::new();
+    let mut met = false;
+    for message in past.iter().filter(|message| has_body(message)) {
+        if !known.take(message) {
+            missed.push(message);
+        } else if !std::mem::replace(&mut met, true) {
+            missed.clear();
+        }
+    }
+    missed
 }
 
 fn nick_of(frame: &Frame) -> Option<String> {

@@ -24,16 +24,7 @@ impl Room {
         if let Some(own) = self.self_presence_for(ctx, request) {
             ctx.replay(session, &own);
         }
-        self.backlog.expire(ctx.now.wall, ctx.policy.history);
-        for message in self
-            .backlog
-            .select(&self.jid, &request.history, ctx.now.wall, true)
-        {
-            ctx.replay(session, &message);
-        }
-        if let Some(subject) = &self.view.subject {
-            ctx.replay(session, subject);
-        }
+        self.tell_past(ctx, request, true);
         self.attached.insert(session);
         self.left = false;
         self.standing.join(session, &request.presence);

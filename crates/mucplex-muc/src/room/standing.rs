@@ -32,6 +32,8 @@ pub(super) struct Standing {
     said: BTreeMap<SessionId, Said>,
     /// Whose presence the room sees.
     speaker: Option<SessionId>,
+    /// It sees that of a session of the process before this one.
+    inherited: bool,
     spoken: u64,
     /// What sessions want to be under a nick that the room has not granted yet.
     proposed: BTreeMap<SessionId, Said>,
@@ -59,6 +61,24 @@ impl Standing {
             speaker: Some(session),
             ..Self::default()
         }
+    }
+
+    /// As it was in the process before this one; `spoken`: the room sees what a session has said.
+    pub(super) fn restored(spoken: bool) -> Self {
+        Self {
+            inherited: spoken,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the room sees what a session has said, and not that nobody is there.
+    pub(super) fn is_spoken(&self) -> bool {
+        self.speaker.is_some() || self.inherited
+    }
+
+    /// Nobody is there, but for so long they may come back before the room is told.
+    pub(super) fn await_return(&mut self, now: Instant, time: Duration) {
+        self.away_at = self.is_spoken().then(|| now.checked_add(time)).flatten();
     }
 
     /// A session has joined with this presence.
@@ -98,6 +118,7 @@ impl Standing {
     /// Nobody is in the room, and it is about to be told so.
     pub(super) fn nobody_speaks(&mut self) {
         self.speaker = None;
+        self.inherited = false;
         self.away_at = None;
     }
 
@@ -217,15 +238,14 @@ impl Room {
 
     /// Nobody is in the room: it is told so after a while.
     fn settle_absence(&mut self, ctx: &mut Context<'_>, settled: bool) {
-        if self.standing.speaker.is_none() {
+        if !self.standing.is_spoken() {
             return;
         }
         let now = ctx.now.instant;
         match self.standing.away_at {
             Some(at) if now < at => {}
             Some(_) if settled => {
-                self.standing.away_at = None;
-                self.standing.speaker = None;
+                self.standing.nobody_speaks();
                 if let Some(away) = stanza::away(&self.own) {
                     // Without an id, an error that answers it could be taken for a join's.
                     let id = format!("{}{}", super::iq::ID_PREFIX, ctx.fresh_id());

@@ -2,7 +2,7 @@
 //! they would else miss. Occupants first, then messages.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mucplex_xml::Frame;
 
@@ -10,7 +10,7 @@ use super::handover::{HISTORY_MARGIN, Handover};
 use super::overlap::{missed, same_presence};
 use super::{Phase, Room};
 use crate::context::Context;
-use crate::history::{self, Backlog};
+use crate::history;
 use crate::identity::RoomAddress;
 use crate::muc_user::{MucUser, Status, is_muc_user};
 use crate::{SessionId, ns, stanza};
@@ -18,12 +18,42 @@ use crate::{SessionId, ns, stanza};
 /// How long after a hand-over the room may still echo the proxy's own joins and leaves.
 const ECHO_TIME: Duration = Duration::from_secs(10);
 
+/// How long after a join that was not the first on its stream the carrier may bring the answer to an
+/// earlier one.
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+/// What a carrier may bring of the past behind the answer to its join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Past {
+    #[default]
+    Over,
+    /// Another answer: the room was asked more than once, maybe by the process before this one.
+    MayRepeat { until: Instant },
+    /// The answer itself: it was taken for complete before the subject came.
+    Late { until: Instant },
+}
+
+impl Past {
+    /// Behind a join that is taken for complete.
+    pub(super) fn behind(with_subject: bool, asked_again: bool, now: Instant) -> Self {
+        let until = now + ANSWER_TIME;
+        match (with_subject, asked_again) {
+            (false, _) => Self::Late { until },
+            (true, true) => Self::MayRepeat { until },
+            (true, false) => Self::Over,
+        }
+    }
+}
+
 impl Room {
     /// The next carrier is the carrier.
     pub(super) fn complete(&mut self, ctx: &mut Context<'_>) {
         let Some(mut handover) = self.handover.take() else {
             return;
         };
+        let asked_again = handover.probes > 0 || self.record.asked_before;
+        let now = ctx.now.instant;
+        self.past = Past::behind(handover.subject.is_some(), asked_again, now);
         self.carrier = handover.to;
         self.handed_over = Some(ctx.now.instant);
         self.note_heard(ctx);
@@ -120,7 +150,7 @@ impl Room {
         self.view.logged = user.has(Status::Logged);
         if user.has(Status::Created) {
             // The room of that name was destroyed meanwhile, and its past is not this one's.
-            self.backlog = Backlog::default();
+            self.backlog.clear();
             self.open_room(ctx);
         }
         let renamed = std::mem::take(&mut self.renamed);
@@ -155,15 +185,50 @@ impl Room {
             .backlog
             .marks_since(recent.unwrap_or(std::time::SystemTime::UNIX_EPOCH));
         for message in missed(known, &handover.past) {
-            if let Some(stamp) = history::room_stamp(message, &self.jid) {
-                let from = message.from().and_then(|from| RoomAddress::parse(&from));
-                if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {
-                    self.in_flight.reflected(message);
-                }
-                self.fan_out(ctx, message);
-                self.backlog.push_replayed(message.compact(), stamp);
-            }
+            self.tell_past_message(ctx, message);
         }
+    }
+
+    /// A message that was said while nobody was there to hear it, and that the sessions do not know.
+    fn tell_past_message(&mut self, ctx: &mut Context<'_>, message: &Frame) {
+        let Some(stamp) = history::room_stamp(message, &self.jid) else {
+            return;
+        };
+        let from = message.from().and_then(|from| RoomAddress::parse(&from));
+        if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {
+            self.in_flight.reflected(message);
+        }
+        let number = ctx.number();
+        self.fan_out_marked(ctx, message, number);
+        self.backlog.push_replayed(message.compact(), stamp, number);
+    }
+
+    /// Whether this is a message of the past, told once more or too late; where the join was taken
+    /// for complete without it, what the sessions do not know of it they are told.
+    pub(super) fn is_of_past(&mut self, ctx: &mut Context<'_>, frame: &Frame) -> bool {
+        let (Past::MayRepeat { until } | Past::Late { until }) = self.past else {
+            return false;
+        };
+        if until <= ctx.now.instant {
+            self.past = Past::Over;
+            return false;
+        }
+        let stamp = history::room_stamp(frame, &self.jid);
+        let Some(stamp) = stamp.filter(|_| !super::message::is_subject(frame)) else {
+            self.past = Past::MayRepeat { until };
+            return false;
+        };
+        let recent = stamp.checked_sub(HISTORY_MARGIN);
+        let known = self
+            .backlog
+            .marks_since(recent.unwrap_or(std::time::SystemTime::UNIX_EPOCH));
+        let before = self.backlog.first_said().is_some_and(|first| stamp < first);
+        let is_new = !before && !missed(known, std::slice::from_ref(frame)).is_empty();
+        if is_new && matches!(self.past, Past::Late { .. }) {
+            self.tell_past_message(ctx, frame);
+            return true;
+        }
+        !is_new
     }
 }
 

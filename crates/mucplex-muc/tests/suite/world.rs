@@ -13,6 +13,7 @@ use mucplex_xml::{Frame, Outgoing};
 
 use crate::dialect::{Dialect, PROSODY};
 use crate::service::{Service, bare, parse};
+use crate::store::Store;
 
 pub(crate) const TEA: &str = "tea@rooms.test";
 pub(crate) const ALICE: &str = "alice@test";
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) asleep: bool,
     /// It has sent undirected available presence.
     pub(crate) available: bool,
+    /// Of what it was sent: how many stanzas that made, and the mark.
+    pub(crate) marks: Vec<(usize, u64)>,
 }
 
 /// What has passed between the hub and the server.
@@ -106,6 +109,7 @@ impl Uplink {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) hubs: BTreeMap<String, Hub>,
+    pub(crate) stores: BTreeMap<String, Store>,
     pub(crate) service: Service,
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) uplinks: BTreeMap<u64, Uplink>,
@@ -179,6 +183,7 @@ impl World {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         Self {
             hubs: BTreeMap::new(),
+            stores: BTreeMap::new(),
             service: Service::new(dialect, wall),
             sessions: BTreeMap::new(),
             uplinks: BTreeMap::new(),
@@ -190,6 +195,7 @@ impl World {
                 nick_conflict: NickConflict::Account,
                 stay,
                 history: Duration::from_secs(30 * 86_400),
+                persist: true,
             },
             next: 0,
             overrun: Vec::new(),
@@ -201,7 +207,7 @@ impl World {
         }
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             instant: self.start + self.elapsed,
             wall: self.wall + self.elapsed,
@@ -253,6 +259,7 @@ impl World {
                 room_left: None,
                 asleep: false,
                 available: false,
+                marks: Vec::new(),
             },
         );
         self.new_hub(account);
@@ -272,6 +279,13 @@ impl World {
         self.service.now = now.wall;
         let hub = self.hubs.get_mut(account).unwrap();
         hub.handle(now, input);
+        self.outputs(account);
+        self.end_slow();
+    }
+
+    /// Carries out what a hub wants done.
+    pub(crate) fn outputs(&mut self, account: &str) {
+        let hub = self.hubs.get_mut(account).unwrap();
         let mut outputs = Vec::new();
         while let Some(output) = hub.poll_output() {
             outputs.push(output);
@@ -279,7 +293,6 @@ impl World {
         for output in outputs {
             self.output(account, output);
         }
-        self.end_slow();
     }
 
     /// The shell ends a session that does not keep up (resource-constraint), and that one alone.
@@ -287,9 +300,18 @@ impl World {
         for id in std::mem::take(&mut self.overrun) {
             let account = bare(&self.sessions[&id].jid).to_owned();
             let available = self.sessions[&id].available;
-            let session = SessionId(id);
-            self.input(&account, Input::SessionEnded { session, available });
+            self.ended(&account, id, available, None);
         }
+    }
+
+    fn ended(&mut self, account: &str, id: u64, available: bool, served: Option<u64>) {
+        let session = SessionId(id);
+        let ended = Input::SessionEnded {
+            session,
+            available,
+            served,
+        };
+        self.input(account, ended);
     }
 
     fn output(&mut self, account: &str, output: Output) {
@@ -299,12 +321,18 @@ impl World {
                 stanza,
                 owned,
                 urgency,
+                mark,
             } => {
                 let bytes = stanza.to_bytes();
                 let xml = String::from_utf8(bytes.to_vec()).unwrap();
                 self.deliver(session.0, xml, urgency);
                 if let Some(session) = self.sessions.get_mut(&session.0) {
                     session.owned += owned;
+                    if mark != 0 {
+                        let last = session.marks.last().map_or(0, |(_, mark)| *mark);
+                        assert!(mark > last, "a mark that does not grow");
+                        session.marks.push((session.all.len(), mark));
+                    }
                 }
             }
             Output::ToServer { uplink, stanza } => {
@@ -323,6 +351,10 @@ impl World {
                         .up
                         .push_back(String::from_utf8(bytes.to_vec()).unwrap());
                 }
+            }
+            Output::Persist(change) => {
+                let store = self.stores.entry(account.to_owned()).or_default();
+                store.apply(*change);
             }
             Output::Retain { uplink } => self.retain(uplink.0),
             Output::Release { uplink } => {
@@ -488,14 +520,30 @@ impl World {
 
     /// The client is gone: closed its stream, or was cut.
     pub(crate) fn cut(&mut self, id: u64) {
+        self.end_session(id, None);
+    }
+
+    /// The session is lost for good: its client has surely had so many of the stanzas it was sent.
+    pub(crate) fn lose_client(&mut self, id: u64, had: usize) {
+        let served = self.mark_of(id, had);
+        self.end_session(id, Some(served));
+    }
+
+    /// The mark of a client that has had so many of the stanzas it was sent.
+    pub(crate) fn mark_of(&self, id: u64, had: usize) -> u64 {
+        let marks = self.sessions[&id].marks.iter();
+        let had = marks.take_while(|(count, _)| *count <= had);
+        had.last().map_or(0, |(_, mark)| *mark)
+    }
+
+    fn end_session(&mut self, id: u64, served: Option<u64>) {
         let session = self.sessions.get_mut(&id).unwrap();
         if !std::mem::take(&mut session.alive) {
             return;
         }
         session.withheld = None;
         let (account, available) = (bare(&session.jid).to_owned(), session.available);
-        let session = SessionId(id);
-        self.input(&account, Input::SessionEnded { session, available });
+        self.ended(&account, id, available, served);
     }
 
     /// When something is due next, counted from the beginning.

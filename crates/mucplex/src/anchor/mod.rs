@@ -14,12 +14,14 @@ use std::{
     ops::ControlFlow,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use jid::FullJid;
 use mucplex_muc::{AccountJid, UplinkId};
-use mucplex_stream::{Credentials, anchor_login::Goal};
+use mucplex_store::AnchorState;
+use mucplex_stream::{Credentials, anchor_login::Goal, sm::SmState};
 use mucplex_xml::{Event, Frame, Kind, StreamErrorCondition};
 use tokio::{
     sync::{
@@ -66,6 +68,8 @@ pub(crate) struct Anchor {
     /// Nothing has come since.
     quiet_since: Instant,
     has_more: bool,
+    /// The stream is that of an earlier process.
+    restored: bool,
     /// Who gets the uplink when it is released.
     reclaimed: Option<oneshot::Sender<Uplink>>,
 }
@@ -97,6 +101,34 @@ impl Home {
             }
         };
         tasks.spawn(replaying.instrument(span));
+    }
+
+    /// Gets the anchor of an earlier process back, by the account's keys: its stream, if the server
+    /// still has it, or a new one.
+    pub(crate) fn restore(self, account: AccountJid, domain: usize, stream: Option<AnchorState>) {
+        let tasks = self.shared.tasks.clone();
+        let span = info_span!(parent: None, "anchor", %account);
+        let jid = stream.as_ref().and_then(|it| FullJid::new(&it.jid).ok());
+        let restoring = async move {
+            let resource = resource();
+            let fallback = account.0.with_resource_str(&resource);
+            let Some(jid) = jid.or(fallback.ok()) else {
+                return;
+            };
+            let state = stream.map(|it| {
+                let sm = SmState {
+                    id: it.previd.into(),
+                    location: it.location,
+                    max: it.max.and_then(|max| u32::try_from(max.as_secs()).ok()),
+                };
+                (sm, it.h_in)
+            });
+            let uplink = Uplink::of_earlier_process(jid, domain, state);
+            let mut anchor = Anchor::fresh(&self, uplink, Vec::new());
+            anchor.restored = true;
+            anchor.run_restored().await;
+        };
+        tasks.spawn(restoring.instrument(span));
     }
 
     async fn log_in(
@@ -208,6 +240,7 @@ impl Anchor {
             own_mailbox,
             quiet_since: Instant::now(),
             has_more: true,
+            restored: false,
             reclaimed: None,
             shared,
         }
@@ -220,8 +253,18 @@ impl Anchor {
         tasks.spawn(self.run(known).instrument(span));
     }
 
+    /// Serves an anchor of an earlier process, if it comes back.
+    async fn run_restored(mut self) {
+        match self.reconnect().await {
+            None => self.run(true).await,
+            Some(_) => self.tell(AccountInput::NoAnchor).await,
+        }
+    }
+
     async fn run(mut self, known: bool) {
-        if !known {
+        if known {
+            self.tell_stream().await;
+        } else {
             info!(jid = %self.uplink.jid, "anchor bound");
             self.announce().await;
         }
@@ -273,8 +316,27 @@ impl Anchor {
             jid: self.uplink.jid.clone(),
             lang: self.uplink.lang.clone(),
             mailbox: self.own_mailbox.clone(),
+            restored: self.restored,
         };
         self.tell(bound).await;
+        self.tell_stream().await;
+    }
+
+    /// Tells how the stream can be resumed, so that it is known after the death of the process.
+    async fn tell_stream(&self) {
+        let uplink = self.id;
+        let stream = self.uplink.resumption().map(|(sm, _)| AnchorState {
+            domain: self.account.0.domain().to_string(),
+            jid: self.uplink.jid.to_string(),
+            previd: sm.id.as_str().to_owned(),
+            location: sm.location.clone(),
+            // All that has come so far has been told to the owner before this.
+            h_in: self.uplink.stream.received().get(),
+            max: sm.max.map(|max| Duration::from_secs(u64::from(max))),
+            at: SystemTime::now(),
+        });
+        let stream = stream.map(Box::new);
+        self.tell(AccountInput::AnchorStream { uplink, stream }).await;
     }
 
     async fn tell(&self, input: AccountInput) {
@@ -421,6 +483,10 @@ impl Anchor {
 
     async fn frame(&mut self, frame: Frame) -> Flow {
         match self.uplink.counts(&frame) {
+            Some(Ok(Counted::Begun)) => {
+                self.tell_stream().await;
+                return ControlFlow::Continue(());
+            }
             Some(Ok(Counted::Done | Counted::Asks)) => return ControlFlow::Continue(()),
             Some(Err(Garbled(error))) => {
                 self.uplink.stream.push(error);

@@ -27,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How far the hub knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
+    /// It does not even know the uplink.
+    Unknown,
     Nothing,
     Suspended,
     Lost,
@@ -37,7 +39,12 @@ impl Anchor {
     pub(super) async fn reconnect(&mut self) -> Option<End> {
         self.uplink.stream.cut();
         self.has_more = false;
-        let mut told = Told::Nothing;
+        // The hub knows nothing of an uplink that an earlier process has had.
+        let mut told = if self.restored {
+            Told::Unknown
+        } else {
+            Told::Nothing
+        };
         if !self.uplink.is_resumable() {
             told = self.tell_lost(told).await;
         }
@@ -135,10 +142,15 @@ impl Anchor {
                 return Some(End::Released);
             }
             info!("anchor resumed");
-            if told == Told::Suspended {
-                let uplink = self.id;
-                self.tell(AccountInput::Resumed { uplink }).await;
+            match told {
+                Told::Unknown => self.announce().await,
+                Told::Suspended => {
+                    let uplink = self.id;
+                    self.tell(AccountInput::Resumed { uplink }).await;
+                }
+                Told::Nothing | Told::Lost => {}
             }
+            self.restored = false;
             return None;
         }
         info!(jid = %established.jid, "anchor bound anew");
@@ -149,13 +161,14 @@ impl Anchor {
         let (uplink, early) = Uplink::established(connection, established, domain);
         self.uplink = uplink;
         self.early = early;
+        self.restored = false;
         self.announce().await;
         None
     }
 
     /// The hub is told that the uplink is lost, unless it knows.
     async fn tell_lost(&self, told: Told) -> Told {
-        if told != Told::Lost {
+        if !matches!(told, Told::Lost | Told::Unknown) {
             let uplink = self.id;
             self.tell(AccountInput::UplinkLost { uplink }).await;
         }

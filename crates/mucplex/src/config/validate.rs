@@ -275,6 +275,7 @@ fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
         }
     };
     Ok(Policy {
+        persist: false,
         nick_conflict,
         stay: duration(
             "rooms.stay",

@@ -27,6 +27,7 @@ impl Steady {
                 Ok(Some(Event::Whitespace(space))) => self.uplink.stream.push(space),
                 Ok(Some(Event::End)) => {
                     debug!("the client ends its stream");
+                    self.client_ended = true;
                     return self.release().await;
                 }
                 Ok(Some(Event::Header(_))) => {

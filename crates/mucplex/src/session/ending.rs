@@ -49,6 +49,7 @@ impl Steady {
         self.tell(AccountInput::Ended {
             session: self.session,
             available: self.available,
+            served: self.served,
         })
         .await
     }
@@ -107,9 +108,19 @@ impl Steady {
         Flow::Continue(())
     }
 
+    /// A client that goes without having ended its stream was served so far.
+    pub(super) fn note_served(&mut self) {
+        if let Some(client) = &self.client
+            && !self.client_ended
+        {
+            self.served = Some(client.outbox().mark());
+        }
+    }
+
     /// Lets a client that is still there go with what it is owed, on its own time.
     pub(super) fn dismiss_client(&mut self, farewell: Farewell) {
         self.flush_held();
+        self.note_served();
         let Some(mut client) = self.client.take() else {
             return;
         };
@@ -138,6 +149,15 @@ impl Steady {
             let mailbox = (self.own_mailbox, self.mailbox);
             Anchor::retained(&home, self.uplink_id, self.uplink, mailbox).spawn(true);
             return;
+        }
+        if matches!(self.phase, Phase::Open | Phase::Withholding(_)) {
+            // The client was not the one to end it: it may want to know what it has missed.
+            let ended = AccountInput::Ended {
+                session: self.session,
+                available: self.available,
+                served: self.served,
+            };
+            let _ = self.tell(ended).await;
         }
         // An owner that is gone needs no telling.
         let uplink = self.uplink_id;

@@ -55,7 +55,7 @@ impl Steady {
 
     async fn server_frame(&mut self, frame: Frame) -> Flow {
         match self.uplink.counts(&frame) {
-            Some(Ok(Counted::Done)) => return Flow::Continue(()),
+            Some(Ok(Counted::Begun | Counted::Done)) => return Flow::Continue(()),
             // What the client has, the client has to say.
             Some(Ok(Counted::Asks)) => {
                 if let Some(client) = &mut self.client {

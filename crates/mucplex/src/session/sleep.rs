@@ -145,6 +145,7 @@ impl Steady {
             }
             Some(_) | None => {
                 info!(reason, unsent, "client lost");
+                self.note_served();
                 self.client = None;
                 self.release().await
             }
@@ -191,6 +192,7 @@ impl Steady {
     pub(super) async fn end_sleep(&mut self) -> Flow {
         self.asleep = None;
         self.resumption = None;
+        self.note_served();
         self.client = None;
         if self.uplink.stream.is_cut() {
             // The server has the rest; it ends the stream in its own time.

@@ -95,6 +95,10 @@ pub(super) struct Steady {
     pub(super) uplink_has_more: bool,
     /// Other sessions of the account may live by what this uplink carries.
     pub(super) has_siblings: bool,
+    /// The client has ended its stream.
+    pub(super) client_ended: bool,
+    /// The latest mark of what a client has had that was lost.
+    pub(super) served: Option<u64>,
     /// Another session has bound the same full JID: the server ends this one.
     pub(super) replaced: bool,
     /// The uplink stays as the account's anchor.
@@ -195,6 +199,8 @@ impl Steady {
             // The login may have left frames behind.
             client_has_more: true,
             uplink_has_more: true,
+            client_ended: false,
+            served: None,
             replaced: false,
             retained: None,
             undelivered: 0,

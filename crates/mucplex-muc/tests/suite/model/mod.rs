@@ -26,3 +26,5 @@ mod script;
 mod seen;
 mod view;
 mod watch;
+
+pub(crate) use script::Rng;

@@ -5,6 +5,8 @@
 //! written. A session whose budget is over its bound is told to end and gets nothing more, so a
 //! slow one costs its siblings neither time nor memory.
 
+mod store;
+
 use std::{
     collections::HashMap,
     future::pending,
@@ -13,8 +15,11 @@ use std::{
 };
 
 use jid::FullJid;
-use mucplex_muc::{AccountJid, Hub, Input, Now, Output, RoomJid, SessionId, UplinkId, Urgency};
+use mucplex_muc::{
+    AccountJid, Hub, Input, Now, Output, Policy, RoomJid, SessionId, UplinkId, Urgency,
+};
 use mucplex_net::{Budget, Custody, Freight};
+use mucplex_store::AnchorState;
 use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
@@ -32,6 +37,8 @@ use crate::{
     session::{PER_STANZA, SessionInput},
     uplink::Uplink,
 };
+
+use store::Keeper;
 
 /// Inputs that wait for an owner before a session that brings more has to wait. An owner waits for
 /// nobody, so a session waits for computation only.
@@ -70,8 +77,14 @@ pub(crate) enum AccountInput {
     Asleep { session: SessionId },
     /// It is back.
     Awake { session: SessionId },
-    /// The client is gone for good. `available`: for the server it is not.
-    Ended { session: SessionId, available: bool },
+    /// The client is gone for good.
+    Ended {
+        session: SessionId,
+        /// For the server it is not.
+        available: bool,
+        /// If it was lost: the latest mark of what it has.
+        served: Option<u64>,
+    },
     /// A room stanza of the server; on an anchor, any stanza.
     FromServer {
         uplink: UplinkId,
@@ -104,7 +117,16 @@ pub(crate) enum AccountInput {
         jid: FullJid,
         lang: Option<String>,
         mailbox: UnboundedSender<SessionInput>,
+        /// Its stream is that of an earlier process.
+        restored: bool,
     },
+    /// How the anchor's stream can be resumed, or that it cannot any more.
+    AnchorStream {
+        uplink: UplinkId,
+        stream: Option<Box<AnchorState>>,
+    },
+    /// What a resource has had of a session that is no more.
+    Served { resource: String, number: u64 },
 }
 
 /// The task's state.
@@ -118,6 +140,7 @@ pub(crate) struct Owner {
     /// An anchor is being got.
     expected: bool,
     keyring: Arc<Keyring>,
+    keeper: Option<Keeper>,
     shared: Arc<Shared>,
     /// Of this task itself.
     handle: WeakSender<AccountInput>,
@@ -156,9 +179,10 @@ impl Owner {
             anchor: None,
             expected: false,
             keyring: Keyring::new(),
+            keeper: None,
             shared,
             handle: sender.downgrade(),
-            kept: None,
+            kept: Some(sender.clone()),
             ahead: false,
         };
         (owner, sender)
@@ -167,6 +191,8 @@ impl Owner {
     /// Runs until nobody holds a handle any more, and nothing is left that outlives sessions.
     pub(crate) async fn run(mut self) {
         let stop = self.shared.stop.clone();
+        self.restore().await;
+        self.keep_alive();
         loop {
             let timeout = self.hub.next_timeout();
             tokio::select! {
@@ -185,6 +211,26 @@ impl Owner {
             }
         }
         debug!(account = %self.account, idle = self.hub.is_idle(), "the account's owner ends");
+    }
+
+    /// Goes on where the process before this one was ended.
+    async fn restore(&mut self) {
+        let (keeper, restored) = Keeper::open(&self.shared, &self.account, &self.keyring).await;
+        self.keeper = keeper;
+        let policy = Policy {
+            persist: self.keeper.is_some(),
+            ..self.shared.rooms.clone()
+        };
+        self.hub = Hub::restore(self.account.clone(), policy, restored.rooms, now());
+        if !self.hub.keeps_state() || self.keyring.is_empty() || !self.shared.anchors.enabled {
+            return;
+        }
+        let account = self.account.0.domain().as_str();
+        let domain = self.shared.domains.iter().position(|it| it.name == account);
+        if let (Some(home), Some(domain)) = (self.home(), domain) {
+            self.expect_anchor(true);
+            home.restore(self.account.clone(), domain, restored.anchor);
+        }
     }
 
     /// An owner that has what outlives sessions is there for those to come.
@@ -266,11 +312,19 @@ impl Owner {
             AccountInput::Awake { session } => {
                 self.drive(Input::SessionAwake { session }, Freight::default());
             }
-            AccountInput::Ended { session, available } => {
+            AccountInput::Ended {
+                session,
+                available,
+                served,
+            } => {
                 self.sessions.remove(&session);
                 self.tell_siblings();
                 self.drive(
-                    Input::SessionEnded { session, available },
+                    Input::SessionEnded {
+                        session,
+                        available,
+                        served,
+                    },
                     Freight::default(),
                 );
             }
@@ -279,9 +333,8 @@ impl Owner {
                 frame,
                 custody,
             } => {
-                self.drive(Input::FromServer { uplink, frame }, Freight::default());
-                // What it has changed is in the hub.
-                drop(custody);
+                self.hub_input(Input::FromServer { uplink, frame }, Freight::default());
+                self.commit(custody, self.anchor == Some(uplink));
             }
             AccountInput::Suspended { uplink } => {
                 self.drive(Input::UplinkSuspended { uplink }, Freight::default());
@@ -297,12 +350,19 @@ impl Owner {
                 let _ = answer.send(held);
             }
             AccountInput::Reclaim { spare, answer } => self.reclaim(*spare, answer),
-            AccountInput::NoAnchor => self.expect_anchor(false),
+            AccountInput::NoAnchor => {
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.keys(&self.shared, &self.keyring);
+                    keeper.commit(None, false);
+                }
+                self.expect_anchor(false);
+            }
             AccountInput::AnchorBound {
                 uplink,
                 jid,
                 lang,
                 mailbox,
+                restored,
             } => {
                 let way = Way {
                     jid: jid.clone(),
@@ -311,12 +371,35 @@ impl Owner {
                 self.uplinks.insert(uplink, way);
                 self.anchor = Some(uplink);
                 self.expected = false;
-                self.drive(Input::AnchorBound { uplink, jid, lang }, Freight::default());
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.keys(&self.shared, &self.keyring);
+                }
+                let bound = if restored {
+                    Input::AnchorRestored { uplink, jid, lang }
+                } else {
+                    Input::AnchorBound { uplink, jid, lang }
+                };
+                self.drive(bound, Freight::default());
+            }
+            AccountInput::AnchorStream { uplink, stream } => {
+                if self.anchor == Some(uplink)
+                    && let Some(keeper) = &mut self.keeper
+                {
+                    keeper.anchor(stream.map(|stream| *stream));
+                    keeper.commit(None, false);
+                }
+            }
+            AccountInput::Served { resource, number } => {
+                self.drive(Input::Served { resource, number }, Freight::default());
             }
             AccountInput::UplinkLost { uplink } => {
                 self.uplinks.remove(&uplink);
                 if self.anchor == Some(uplink) {
                     self.anchor = None;
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.anchor(None);
+                        keeper.keys(&self.shared, &self.keyring);
+                    }
                     self.expect_anchor(!self.keyring.is_empty());
                 }
                 // A session does not outlive its uplink.
@@ -403,12 +486,21 @@ impl Owner {
     /// Gives the hub one input and carries out what comes of it. The freight goes with the first
     /// stanza to the server; without one it ends here.
     fn drive(&mut self, input: Input, freight: Freight) {
-        let now = Now {
-            instant: Instant::now(),
-            wall: SystemTime::now(),
-        };
+        self.hub_input(input, freight);
+        self.commit(None, false);
+    }
+
+    /// What the last input has changed is to be kept. `custody`: of the stanza that it was.
+    fn commit(&mut self, custody: Option<Custody>, of_anchor: bool) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.commit(custody, of_anchor);
+        }
+        // Without a store, what a stanza has changed is in the hub, and that is all there is.
+    }
+
+    fn hub_input(&mut self, input: Input, freight: Freight) {
         let mut freight = Some(freight);
-        self.hub.handle(now, input);
+        self.hub.handle(now(), input);
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::ToClient {
@@ -416,7 +508,13 @@ impl Owner {
                     stanza,
                     owned,
                     urgency,
-                } => self.deliver(session, stanza, owned, urgency),
+                    mark,
+                } => self.deliver(session, stanza, owned, urgency, mark),
+                Output::Persist(change) => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.change(*change);
+                    }
+                }
                 Output::ToServer { uplink, stanza } => {
                     let freight = freight.take().unwrap_or_default();
                     self.send_to_uplink(uplink, SessionInput::ToServer { stanza, freight });
@@ -438,7 +536,14 @@ impl Owner {
         }
     }
 
-    fn deliver(&mut self, session: SessionId, stanza: Outgoing, owned: usize, urgency: Urgency) {
+    fn deliver(
+        &mut self,
+        session: SessionId,
+        stanza: Outgoing,
+        owned: usize,
+        urgency: Urgency,
+        mark: u64,
+    ) {
         let Some(client) = self
             .sessions
             .get(&session)
@@ -451,7 +556,11 @@ impl Owner {
         // A closed mailbox belongs to a session whose end is on its way here.
         let _ = client.mailbox.send(SessionInput::ToClient {
             stanza,
-            freight: charge.into(),
+            freight: Freight {
+                charge: Some(charge),
+                custody: None,
+                mark,
+            },
             urgency,
         });
         self.ahead |= client.owed.used() > client.owed.bound() / 4;
@@ -484,6 +593,13 @@ impl Owner {
             // As above.
             let _ = client.mailbox.send(SessionInput::End(condition, text));
         }
+    }
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
     }
 }
 
