@@ -10,6 +10,7 @@ crate::on_each_server!(
     resumes_after_each_loss,
     half_open_behind_a_tap,
     failed_and_bound_again,
+    away_while_the_server_is_down,
 );
 
 /// A sender, and a receiver whose stream can be resumed.
@@ -170,4 +171,28 @@ async fn failed_and_bound_again(kind: Kind) {
     // An ended stream cannot be resumed.
     phone.end().await.unwrap();
     assert!(!phone.come_back().await.unwrap());
+}
+
+/// What was received is still known when nobody answers, and everything works again later.
+async fn away_while_the_server_is_down(kind: Kind) {
+    let mut server = Server::start(kind).await.unwrap();
+    let (mut desk, alice) = pair(&server).await;
+    let mut phone = Device::connect(alice.direct().resource("phone"))
+        .await
+        .unwrap();
+    let (jid, bob) = (phone.jid().to_owned(), desk.bare_jid().to_owned());
+    send(&mut desk, &jid, 0..1).await;
+    phone.drain_until_pong().await.unwrap();
+    server.kill();
+    assert!(phone.recv().await.is_err());
+    for _ in 0..2 {
+        assert!(phone.come_back().await.is_err());
+        assert!(!phone.is_connected());
+        assert_eq!(phone.bodies_from(&bob), numbers(0..1));
+    }
+    server.restart().await.unwrap();
+    assert!(!phone.come_back().await.unwrap());
+    assert_eq!(phone.jid(), jid);
+    assert_eq!(phone.bodies_from(&bob), numbers(0..1));
+    phone.request_ack().await.unwrap();
 }

@@ -10,7 +10,13 @@ use mucplex_testkit::xml::Stanza;
 use super::sm_ends::archive;
 use crate::stage::Record;
 
-crate::on_each_server!(asleep, offline, not_acknowledged, longer_sleep);
+crate::on_each_server!(
+    asleep,
+    offline,
+    gone_beside_another,
+    not_acknowledged,
+    longer_sleep
+);
 
 /// How long to wait for a push that does not come: Prosody collects for a second.
 const NO_PUSH: Duration = Duration::from_millis(1500);
@@ -269,6 +275,44 @@ async fn offline(kind: Kind) {
         }
     }
     drop(scene.server);
+}
+
+/// The session that has asked for push has ended, and another one is available.
+async fn gone_beside_another(kind: Kind) {
+    let mut scene = Scene::new(kind, "push-gone-beside", StreamManagement::default()).await;
+    let mut phone = scene.phone().await;
+    let (full, bare) = (phone.jid().to_owned(), phone.bare_jid().to_owned());
+    phone.end().await.unwrap();
+    let mut laptop = scene.laptop().await;
+    let mut cases = vec![("bob", bare.clone(), children().remove(0))];
+    let marked = children().into_iter();
+    cases.extend(marked.map(|it| ("anchor", bare.clone(), it)));
+    cases.push(("anchor", full, children().remove(7)));
+    for (sender, to, (name, children)) in cases {
+        laptop.drain_until_pong().await.unwrap();
+        scene.service.take();
+        let from = if sender == "bob" {
+            &mut scene.desk
+        } else {
+            &mut scene.anchor
+        };
+        let id = send(from, "chat", &to, &children).await;
+        let answers = from.drain_until_pong().await.unwrap();
+        let errors = answers.iter().filter_map(Stanza::error_condition);
+        let errors: Vec<_> = errors.map(str::to_owned).collect();
+        let (pushed, others) = scene.pushed().await;
+        let seen = laptop.drain_until_pong().await.unwrap();
+        let delivered = seen.iter().filter(|it| it.id() == Some(&id)).count();
+        let copies = carbons(&seen);
+        let archived = archive(&mut laptop, None).await.contains(&id);
+        let to = to.replace(scene.alice.user.as_str(), "alice");
+        scene.record.note(&format!(
+            "{sender} to {to:26} {name:42}: pushed {pushed}, others {others}, laptop \
+             {delivered} and {copies} carbons, errors {errors:?}, archived {archived}"
+        ));
+        // Only the archive makes it push here, and the other session gets it.
+        assert_eq!((pushed > 0, delivered), (archived, 1), "{sender} {name}");
+    }
 }
 
 /// A phone that is connected and acknowledges nothing.

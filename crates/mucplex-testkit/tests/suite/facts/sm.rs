@@ -87,10 +87,15 @@ async fn resumed_while_the_old_connection_lives(kind: Kind) {
     stage.show("alice, new", [&heard]);
 }
 
-/// How long the connection stays away: the trial that the document tells took a minute.
+/// How long to wait where the trials that the document tells of took more than a minute.
+fn patience() -> Option<Duration> {
+    let seconds = std::env::var("MUCPLEX_PATIENCE_SECONDS").ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// How long the connection stays away.
 fn away() -> Duration {
-    let seconds = std::env::var("MUCPLEX_AWAY_SECONDS").ok();
-    Duration::from_secs(seconds.and_then(|it| it.parse().ok()).unwrap_or(3))
+    patience().unwrap_or(Duration::from_secs(3))
 }
 
 /// A stream that sends directed presence alone, cut and resumed.
@@ -224,9 +229,12 @@ async fn stream_of_another_account(kind: Kind) {
 
 /// How long `<r/>` may wait, and what is told apart by an answer with the same number.
 async fn unanswered_requests(kind: Kind) {
+    // With patience, the limits are the servers' own.
+    let ack_timeout = patience().is_none().then_some(2);
+    let time = patience().unwrap_or(Duration::from_secs(8));
     let options = Options {
         stream_management: StreamManagement {
-            ack_timeout: Some(2),
+            ack_timeout,
             ..StreamManagement::default()
         },
         ..Options::default()
@@ -249,9 +257,9 @@ async fn unanswered_requests(kind: Kind) {
             .wait_for("the message", |it| it.body().is_some())
             .await
             .unwrap();
-        let seen = phone.listen(Duration::from_secs(8)).await;
+        let seen = phone.listen(time).await;
         stage.note(&format!(
-            "{answers:?}, 8 s, {} unanswered",
+            "{answers:?}, {time:?}, {} unanswered",
             phone.unanswered()
         ));
         stage.show("alice", &seen);
