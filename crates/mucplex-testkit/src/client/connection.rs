@@ -411,6 +411,12 @@ impl Connection {
         &self.received
     }
 
+    /// Forgets what was sent and received so far: for scripts that run long.
+    pub fn forget_log(&mut self) {
+        self.log.clear();
+        self.received.clear();
+    }
+
     /// What was sent and received, in the order of the script.
     pub fn log(&self) -> &[Entry] {
         &self.log

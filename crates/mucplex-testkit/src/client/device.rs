@@ -271,8 +271,13 @@ impl Device {
     pub async fn listen(&mut self, time: Duration) -> Vec<Stanza> {
         let mut seen = Vec::new();
         let deadline = tokio::time::Instant::now() + time;
-        while let Ok(Ok(stanza)) = tokio::time::timeout_at(deadline, self.recv()).await {
-            seen.push(stanza);
+        loop {
+            match tokio::time::timeout_at(deadline, self.recv()).await {
+                Ok(Ok(stanza)) => seen.push(stanza),
+                // It is patient for shorter than that.
+                Ok(Err(ClientError::Timeout { .. })) => {}
+                Ok(Err(_)) | Err(_) => break,
+            }
         }
         seen
     }
@@ -325,6 +330,17 @@ impl Device {
     /// Every stanza it has received, on all of its connections, in order.
     pub fn received(&self) -> &[Received] {
         &self.any_management().received
+    }
+
+    /// Gives what it has received since the last call, and forgets it and the log: for scripts
+    /// that run long.
+    pub fn take_received(&mut self) -> Vec<Received> {
+        match &mut self.state {
+            State::Away(_) => {}
+            State::Unbound(connection) => connection.forget_log(),
+            State::Bound(client) => client.forget_log(),
+        }
+        std::mem::take(&mut self.any_management_mut().received)
     }
 
     /// The bodies of what it has received from a bare JID, in order.

@@ -62,6 +62,8 @@ async fn counts_both_ways(kind: Kind) {
     // Acknowledged by itself, and then on demand.
     phone.ack().await.unwrap();
     assert_eq!(phone.told(), phone.handled());
+    assert!(phone.take_received().len() >= 3);
+    assert!(phone.received().is_empty() && phone.log().is_empty());
     // A number that was never sent ends the stream, so the ones before were right.
     let wrong = phone.handled() + 1000;
     phone.request_ack().await.unwrap();
