@@ -1,8 +1,10 @@
 //! The client with stream management (XEP-0198), and what it says about servers' counts.
 
+use std::time::Duration;
+
 use mucplex_testkit::client::{Answers, Client, Device, Loss, Resume};
 use mucplex_testkit::server::{Account, Kind, Server};
-use mucplex_testkit::tap::Tap;
+use mucplex_testkit::tap::{Pace, Tap};
 use mucplex_testkit::xml::Stanza;
 
 crate::on_each_server!(
@@ -11,6 +13,7 @@ crate::on_each_server!(
     half_open_behind_a_tap,
     failed_and_bound_again,
     away_while_the_server_is_down,
+    cut_again_and_again,
 );
 
 /// A sender, and a receiver whose stream can be resumed.
@@ -197,4 +200,61 @@ async fn away_while_the_server_is_down(kind: Kind) {
     assert_eq!(phone.jid(), jid);
     assert_eq!(phone.bodies_from(&bob), numbers(0..1));
     phone.request_ack().await.unwrap();
+}
+
+/// In a room, behind a bad network: both sides get everything once and in order.
+async fn cut_again_and_again(kind: Kind) {
+    let server = Server::shared(kind).await;
+    let (mut desk, alice) = pair(server).await;
+    let room = server.new_room("cut-again");
+    desk.create_room(&room, "bob").await.unwrap();
+    let tap = Tap::start(server.plain()).await.unwrap();
+    tap.pace_all(Pace {
+        delay: Duration::from_millis(5),
+        bytes_per_second: None,
+    });
+    let login = alice.login(tap.address()).resource("phone");
+    let mut phone = Device::connect(login).await.unwrap();
+    phone.join(&room, "alice").await.unwrap();
+    let mut heard = Vec::new();
+    for round in 0..12 {
+        let newest = tap.connections() - 1;
+        for number in 0..6 {
+            if number == 3 {
+                match round % 4 {
+                    0 => tap.cut(newest),
+                    1 => tap.reset(newest),
+                    2 => tap.black_hole(newest),
+                    _ => phone.lose(Loss::Silence),
+                }
+            }
+            let number = round * 6 + number;
+            desk.say(&room, &format!("bob {number}")).await.unwrap();
+            if phone.is_connected() {
+                // What cannot be written is kept all the same.
+                let _ = phone.say(&room, &format!("alice {number}")).await;
+            }
+        }
+        heard.extend(desk.settle(&room).await.unwrap());
+        assert!(phone.come_back().await.unwrap(), "round {round}");
+        phone.settle(&room).await.unwrap();
+        phone.request_ack().await.unwrap();
+        assert_eq!(phone.unacked().len(), 0, "round {round}");
+    }
+    heard.extend(desk.settle(&room).await.unwrap());
+    let seen: Vec<_> = phone.bodies_from(&room);
+    let of = |who: &str| -> Vec<_> {
+        let mine = seen.iter().filter(|body| body.starts_with(who));
+        mine.cloned().collect()
+    };
+    let all: Vec<_> = (0..72).map(|number| format!("bob {number}")).collect();
+    assert_eq!(of("bob"), all);
+    let said: Vec<_> = (0..72)
+        // A device that has gone says nothing.
+        .filter(|number| number / 6 % 4 != 3 || number % 6 < 3)
+        .map(|number| format!("alice {number}"))
+        .collect();
+    assert_eq!(of("alice"), said);
+    let heard: Vec<_> = heard.iter().filter_map(Stanza::body).collect();
+    assert_eq!(heard, seen, "one order for all");
 }
