@@ -222,6 +222,8 @@ impl Connection {
     /// Writes what is queued, ends TLS and TCP, and waits a moment for the peer to do the same; all
     /// within `patience`. Gives the bytes that could not be written.
     pub async fn close(mut self, patience: Duration) -> usize {
+        // Whoever ends does not wait for acknowledgements.
+        self.outbox.set_window(None);
         let orderly = async {
             self.flush().await?;
             self.transport.shutdown().await?;

@@ -29,6 +29,10 @@ pub struct Outbox {
     /// Bytes of the first entry that are written already.
     begun: usize,
     keeping: bool,
+    /// So many bytes may be written and not acknowledged.
+    window: Option<usize>,
+    /// Urgent pieces at the front.
+    urgent: usize,
     /// Stanzas among the entries that will be kept.
     to_keep: usize,
     /// Written and not acknowledged, in order.
@@ -54,6 +58,8 @@ struct Entry {
     stanza: Outgoing,
     /// It counts in stream management.
     counts: bool,
+    /// It has overtaken others.
+    urgent: bool,
     freight: Freight,
 }
 
@@ -100,6 +106,22 @@ impl Outbox {
         self.push_entry(piece.into(), false, freight);
     }
 
+    /// Queues what may overtake all that no byte of is written yet, but what is as urgent.
+    pub fn push_urgent(&mut self, piece: Bytes) {
+        self.queued += piece.len();
+        let entry = Entry {
+            stanza: piece.into(),
+            counts: false,
+            urgent: true,
+            freight: Freight::default(),
+        };
+        // One that is begun may be urgent itself.
+        let begun = self.entries.front().filter(|_| self.begun > 0);
+        let before = begun.map_or(0, |begun| usize::from(!begun.urgent));
+        self.entries.insert(before + self.urgent, entry);
+        self.urgent += 1;
+    }
+
     /// Queues a message, a presence or an IQ, with what hangs on it.
     pub fn push_stanza(&mut self, stanza: impl Into<Outgoing>, freight: Freight) {
         self.push_entry(stanza.into(), self.keeping, freight);
@@ -114,6 +136,7 @@ impl Outbox {
         self.entries.push_back(Entry {
             stanza,
             counts,
+            urgent: false,
             freight,
         });
     }
@@ -121,6 +144,19 @@ impl Outbox {
     /// Stanzas that are queued from now on are kept until the peer has acknowledged them.
     pub fn keep_until_acknowledged(&mut self) {
         self.keeping = true;
+    }
+
+    /// Lets no more than about so many bytes be on their way at once: what the peer has not
+    /// acknowledged fills its buffers and those of the network, and every answer waits behind it.
+    /// `None`: no limit.
+    pub fn set_window(&mut self, bytes: Option<usize>) {
+        self.window = bytes;
+    }
+
+    /// The next stanza waits for the peer to acknowledge others.
+    pub fn is_blocked(&self) -> bool {
+        let full = self.window.is_some_and(|window| self.kept_bytes >= window);
+        full && self.begun == 0 && self.entries.front().is_some_and(|entry| entry.counts)
     }
 
     /// The peer does not acknowledge after all: it has what is written.
@@ -171,6 +207,7 @@ impl Outbox {
     /// connection.
     pub fn rewind(&mut self) {
         self.begun = 0;
+        self.urgent = 0;
         self.entries.retain(|entry| entry.counts);
         while let Some(entry) = self.kept.pop_back() {
             self.entries.push_front(entry);
@@ -209,6 +246,7 @@ impl Outbox {
             abandoned.stanzas += 1;
             abandoned.bytes += entry.stanza.len();
             self.to_keep -= usize::from(entry.counts);
+            self.urgent -= usize::from(entry.urgent);
         }
         self.queued -= abandoned.bytes;
         abandoned
@@ -216,14 +254,23 @@ impl Outbox {
 
     /// Calls `write` with the slices to write next; `None` when nothing waits.
     pub(crate) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> Option<R> {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || self.is_blocked() {
             return None;
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut skip = self.begun;
-        let pieces = self
-            .entries
-            .iter()
+        // What is begun is written to its end.
+        let (begun, rest) = (usize::from(self.begun > 0), self.entries.iter());
+        let first = rest.clone().take(begun);
+        let of_first: usize = first.clone().map(|entry| entry.stanza.len()).sum();
+        let mut unacknowledged = self.kept_bytes + of_first;
+        let within = |entry: &&Entry| {
+            let fits = !entry.counts || self.window.is_none_or(|window| unacknowledged < window);
+            unacknowledged += usize::from(entry.counts) * entry.stanza.len();
+            fits
+        };
+        let pieces = first
+            .chain(rest.skip(begun).take_while(within))
             .flat_map(|entry| [&entry.stanza.head, &entry.stanza.tail]);
         let mut filled = 0;
         for piece in pieces {
@@ -251,6 +298,7 @@ impl Outbox {
             }
             self.begun -= length;
             if let Some(entry) = self.entries.pop_front() {
+                self.urgent -= usize::from(entry.urgent);
                 self.written(entry);
             }
         }
@@ -374,6 +422,32 @@ mod tests {
             turns += 1;
         }
         assert_eq!(turns, 200usize.div_ceil(SLICES));
+    }
+
+    #[test]
+    fn no_more_is_on_its_way_than_the_window_lets() {
+        let mut outbox = Outbox::new();
+        outbox.keep_until_acknowledged();
+        outbox.set_window(Some(8));
+        for name in ["<a/>", "<b/>", "<c/>", "<d/>"] {
+            outbox.push_stanza(Bytes::from_static(name.as_bytes()), Freight::default());
+        }
+        assert_eq!(next(&outbox), "<a/>|<b/>");
+        outbox.advance(1);
+        outbox.push_urgent(Bytes::from_static(b"<r/>"));
+        outbox.push_urgent(Bytes::from_static(b"<s/>"));
+        assert_eq!(next(&outbox), "a/>|<r/>|<s/>|<b/>");
+        outbox.advance(3 + 12);
+        assert!(outbox.is_blocked());
+        assert_eq!((next(&outbox).as_str(), outbox.queued()), ("", 8));
+        outbox.push_urgent(Bytes::from_static(b"<r/>"));
+        assert!(!outbox.is_blocked());
+        assert_eq!(next(&outbox), "<r/>");
+        outbox.advance(4);
+        assert_eq!(outbox.acknowledged(1), Ok(()));
+        assert_eq!(next(&outbox), "<c/>");
+        outbox.set_window(None);
+        assert_eq!(next(&outbox), "<c/>|<d/>");
     }
 
     #[test]

@@ -142,6 +142,13 @@ impl Management {
         if self.asked.is_some() {
             return;
         }
+        if outbox.is_blocked() {
+            // It is about what is written, and must not wait behind what is not.
+            self.wants_ack = false;
+            self.asked = Some(now);
+            outbox.push_urgent(Nonza::Request.to_bytes());
+            return;
+        }
         let since = *self.unasked.get_or_insert(now);
         let much = outbox.outstanding() >= ASK_STANZAS
             || outbox.unacknowledged().1 + outbox.queued() >= ASK_BYTES;
@@ -172,7 +179,7 @@ impl Management {
         }
         self.told = settled;
         let h = count(settled);
-        outbox.push(Nonza::Ack { h }.to_bytes());
+        outbox.push_urgent(Nonza::Ack { h }.to_bytes());
     }
 
     /// When [`flush`](Self::flush) or [`is_silent`](Self::is_silent) may have something new.

@@ -18,6 +18,10 @@ use crate::{
     stream::Stream,
 };
 
+/// What may be on its way to a server at once. A server that slows its clients down (behaviour 67)
+/// stops reading, and some megabytes fit into the buffers on the way: an `<a/>` that it waits for
+/// would come behind all of that.
+const WINDOW: usize = 64 * 1024;
 /// How long the connection's last bytes may take.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -52,6 +56,7 @@ impl Uplink {
             let (resume, max) = (true, None);
             stream.push(Nonza::Enable { resume, max }.to_bytes());
             stream.keep_until_acknowledged();
+            stream.outbox_mut().set_window(Some(WINDOW));
         }
         Self {
             stream,
@@ -73,6 +78,7 @@ impl Uplink {
         let mut stream = Stream::new(connection);
         if established.sm_enabled {
             stream.keep_until_acknowledged();
+            stream.outbox_mut().set_window(Some(WINDOW));
             stream.counts_peer(Management::new());
         }
         let uplink = Self {
