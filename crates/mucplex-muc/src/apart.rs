@@ -11,7 +11,7 @@ use mucplex_xml::{Frame, Kind};
 
 use crate::muc_user::{MucUser, Status};
 use crate::routes::asks_to_join;
-use crate::{RoomJid, SessionId, UplinkId};
+use crate::{OccupantJid, RoomJid, SessionId, UplinkId};
 
 /// Who is in which room on its own.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Apart {
 #[derive(Debug)]
 struct Member {
     uplink: UplinkId,
+    /// Who it has asked to be there.
+    occupant: OccupantJid,
     /// Its latest word is that it wants to be in the room.
     wants: bool,
     /// The room has let it in.
@@ -43,9 +45,11 @@ impl Apart {
     }
 
     /// The session's join goes out on its own uplink.
-    pub(crate) fn enter(&mut self, room: RoomJid, session: SessionId, uplink: UplinkId) {
+    pub(crate) fn enter(&mut self, occupant: OccupantJid, session: SessionId, uplink: UplinkId) {
+        let room = occupant.room();
         let member = Member {
             uplink,
+            occupant,
             wants: true,
             inside: false,
             leaves: 0,
@@ -62,9 +66,11 @@ impl Apart {
         }
     }
 
-    /// The session and its uplink are gone.
-    pub(crate) fn forget(&mut self, session: SessionId) {
-        self.members.retain(|(_, member), _| *member != session);
+    /// The session is gone. Gives whom it has been: its uplink, if that stays, is to leave these
+    /// rooms.
+    pub(crate) fn forget(&mut self, session: SessionId) -> Vec<OccupantJid> {
+        let gone = self.members.extract_if(.., |(_, of), _| *of == session);
+        gone.map(|(_, member)| member.occupant).collect()
     }
 
     /// Sees what a session sends to a room. `false` if it is not there on its own.

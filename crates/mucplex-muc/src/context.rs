@@ -13,7 +13,7 @@ use crate::history::Numbers;
 use crate::hub::{Now, Output, Policy};
 use crate::persist::Change;
 use crate::room::JoinRequest;
-use crate::{AccountJid, RoomJid, SessionId, UplinkId, Urgency};
+use crate::{AccountJid, OccupantJid, RoomJid, SessionId, UplinkId, Urgency};
 
 /// The account's bare JID as it stands in XML, made ready to be looked for in stanzas.
 #[derive(Debug)]
@@ -67,6 +67,8 @@ pub(crate) struct Uplink {
     pub(crate) cut: bool,
     /// Its connection is gone, and the server keeps what it has joined.
     pub(crate) suspended: bool,
+    /// Whom its session has been in rooms that it was in on its own.
+    pub(crate) apart: Vec<OccupantJid>,
     /// For the server its session's client was available when that ended.
     pub(crate) available: bool,
 }

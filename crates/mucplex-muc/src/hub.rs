@@ -1,5 +1,8 @@
 //! One account's sessions, uplinks and rooms: the one owner of its room state.
 //!
+//! `uplinks` has how sessions and uplinks come and go, `doorstep` the first joins that wait for an
+//! anchor, `others` what is sent to an anchor's full JID.
+//!
 //! The hub takes inputs and gives outputs; it knows no socket and no clock. Every input is handled
 //! to its end before the next, so what one stanza causes is never mixed with what another does.
 
@@ -263,13 +266,27 @@ impl Hub {
                     JoinRequest::read(session, occupant, frame),
                 );
             }
-        } else if !is_stanza_error(frame) {
+        } else if !is_stanza_error(frame)
+            && !self.is_refused_afterwards(now, &address.room, session, frame)
+        {
             // The account is not in this room: what the server alone would do.
             self.outputs.push_back(Output::ToServer {
                 uplink: own,
                 stanza: frame.into(),
             });
         }
+    }
+
+    fn is_refused_afterwards(
+        &mut self,
+        now: Now,
+        room: &RoomJid,
+        session: SessionId,
+        frame: &Frame,
+    ) -> bool {
+        let mut ctx = context!(self, now);
+        let room = self.rooms.get(room);
+        room.is_some_and(|room| room.refuses_afterwards(&mut ctx, session, frame))
     }
 
     /// Whether the account is in the room, or on its way in or out.
@@ -402,12 +419,12 @@ impl Hub {
             self.timers.set(jid, room.next_timeout());
         }
         for request in std::mem::take(&mut self.sets_apart) {
-            self.set_apart(jid, &request);
+            self.set_apart(&request);
         }
     }
 
     /// A session joins a room on its own.
-    fn set_apart(&mut self, room: &RoomJid, request: &JoinRequest) {
+    fn set_apart(&mut self, request: &JoinRequest) {
         let Some(own) = self
             .sessions
             .get(&request.session)
@@ -415,7 +432,8 @@ impl Hub {
         else {
             return;
         };
-        self.apart.enter(room.clone(), request.session, own);
+        self.apart
+            .enter(request.occupant.clone(), request.session, own);
         for frame in std::iter::once(&request.presence).chain(&request.behind) {
             self.outputs.push_back(Output::ToServer {
                 uplink: own,

@@ -5,7 +5,9 @@
 //! the time ([`Input`], [`Now`]), and says what is to be sent where ([`Output`]). The first session
 //! that joins a room makes the account join, on that session's own uplink. Who joins later is
 //! served from what the hub knows of the room, and the server hears nothing of it. When the uplink
-//! that carries a room goes away, another takes the room over, and nobody notices.
+//! that carries a room goes away, another takes the room over, and nobody notices. An anchor, an
+//! uplink without a session, carries the rooms before all others, and the account stays in them
+//! while its clients come, sleep and go.
 //!
 //! [`Routes`] is the part of it that each session's task holds itself: it tells which stanzas go to
 //! the hub, so that all others can go straight through. [`Csi`] is the other part: it holds back
@@ -82,6 +84,7 @@
 //! ```
 
 mod apart;
+mod bookmarks;
 mod context;
 mod csi;
 mod history;

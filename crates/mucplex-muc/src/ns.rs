@@ -46,3 +46,8 @@ pub(crate) const CLIENT: &str = "jabber:client";
 pub(crate) const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 /// XEP-0334.
 pub(crate) const HINTS: &str = "urn:xmpp:hints";
+/// XEP-0060.
+pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+pub(crate) const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+/// XEP-0402.
+pub(crate) const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";

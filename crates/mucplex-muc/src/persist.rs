@@ -101,8 +101,8 @@ pub struct SavedRoom {
     pub spoken: bool,
     /// The account is to be in the room: its join is complete, and it is not leaving.
     pub wanted: bool,
-    /// A join, a leave, a change of nick or a hand-over is under way: to resume the carrier's stream
-    /// is not enough to be in the room.
+    /// A join, a leave, a change of nick or a hand-over is under way, or the carrier is still to bring
+    /// what one before it has brought: to resume the carrier's stream is not enough to know the room.
     pub unsettled: bool,
     /// When the account's join was complete.
     pub joined_at: SystemTime,

@@ -12,13 +12,12 @@ use jid::{FullJid, Jid};
 use mucplex_xml::{Element, Frame, Kind, StreamErrorCondition};
 
 use crate::identity::{RoomAddress, bare_part, normal_bare};
-use crate::ns;
-use crate::room::Carbon;
-use crate::stanza;
-use crate::{Passthrough, RoomJid};
+use crate::room::{Carbon, number_of};
+use crate::{Passthrough, RoomJid, bookmarks, ns, stanza};
 
-/// Requests for carbons that may be under way on one stream.
+/// Requests for carbons that may be under way on one stream; and for changes of bookmarks.
 const CARBONS_REQUESTS: usize = 16;
+const BOOKMARK_REQUESTS: usize = 64;
 /// How many different rooms one session may ask for; a bound on memory, far above any use.
 const ROOMS_PER_SESSION: usize = 10_000;
 
@@ -87,6 +86,8 @@ pub struct Routes {
     server_thinks_inactive: bool,
     /// Requests for carbons, or for none, that the server has not answered: ids.
     carbons_asked: Vec<(String, bool)>,
+    /// Requests that give up bookmarks, and that the server has not answered: ids and rooms.
+    bookmarks_asked: Vec<(String, Vec<RoomJid>)>,
 }
 
 impl Routes {
@@ -101,6 +102,7 @@ impl Routes {
             carried: HashSet::new(),
             server_thinks_inactive: false,
             carbons_asked: Vec::new(),
+            bookmarks_asked: Vec::new(),
         }
     }
 
@@ -126,6 +128,10 @@ impl Routes {
     pub fn from_server(&mut self, frame: &Frame) -> ServerRoute {
         if let Some(enabled) = self.grants_carbons(frame) {
             return ServerRoute::Carbons(enabled);
+        }
+        let unmarked = self.gives_up_bookmarks(frame);
+        if !unmarked.is_empty() {
+            return ServerRoute::Bookmarks(unmarked);
         }
         if self.carried.is_empty() && self.asked.is_empty() {
             return ServerRoute::Direct;
@@ -182,6 +188,13 @@ impl Routes {
             return self.route_undirected(frame);
         };
         if contains(&self.asked, &to) || contains(&self.carried, &to) {
+            return ClientRoute::Hub;
+        }
+        // What somebody has asked an anchor of the account goes back there (behaviour 76).
+        if frame.kind() == Kind::Iq
+            && matches!(frame.stanza_type().as_deref(), Some("result" | "error"))
+            && number_of(frame).is_some()
+        {
             return ClientRoute::Hub;
         }
         if frame.kind() == Kind::Iq && *to == *self.own_bare {
@@ -243,7 +256,52 @@ impl Routes {
             ));
         }
         self.note_carbons_request(frame);
+        self.note_bookmark_request(frame);
         ClientRoute::Direct
+    }
+
+    /// XEP-0402 5: a client changes its own bookmarks.
+    fn note_bookmark_request(&mut self, frame: &Frame) {
+        let rooms = bookmarks::given_up(frame);
+        if !rooms.is_empty()
+            && self.bookmarks_asked.len() < BOOKMARK_REQUESTS
+            && let Some(id) = frame.id()
+        {
+            self.bookmarks_asked.push((id.into_owned(), rooms));
+        }
+    }
+
+    /// The rooms that are bookmarked no more by what the server says here: by its answer to such a
+    /// request, or of itself.
+    fn gives_up_bookmarks(&mut self, frame: &Frame) -> Vec<RoomJid> {
+        match frame.kind() {
+            Kind::Message if frame.from().as_deref() == Some(&*self.own_bare) => {
+                bookmarks::told(frame)
+            }
+            Kind::Iq if !self.bookmarks_asked.is_empty() && self.is_of_account(frame) => {
+                let asked = self.bookmarks_asked.iter();
+                let id = frame.id();
+                let mut asked = asked.map(|(asked, _)| Some(&**asked) == id.as_deref());
+                let Some(place) = asked.position(|it| it) else {
+                    return Vec::new();
+                };
+                let (_, rooms) = self.bookmarks_asked.swap_remove(place);
+                let accepted = frame.stanza_type().as_deref() == Some("result");
+                if accepted { rooms } else { Vec::new() }
+            }
+            Kind::Message
+            | Kind::Presence
+            | Kind::Iq
+            | Kind::StreamError
+            | Kind::StreamFeatures
+            | Kind::Nonza => Vec::new(),
+        }
+    }
+
+    /// Whether an answer is the account's own server's: only that sends from its bare JID.
+    fn is_of_account(&self, answer: &Frame) -> bool {
+        let own = |from| from == self.own_bare || from == self.own_full;
+        answer.from().as_deref().is_none_or(own)
     }
 
     /// XEP-0280 4 and 5: a client asks its own account for copies, or for none any more.
@@ -265,9 +323,7 @@ impl Routes {
         if self.carbons_asked.is_empty() || frame.kind() != Kind::Iq {
             return None;
         }
-        let from = frame.from();
-        let own = |from| from == self.own_bare || from == self.own_full;
-        if !from.as_deref().is_none_or(own) {
+        if !self.is_of_account(frame) {
             return None;
         }
         let id = frame.id()?;

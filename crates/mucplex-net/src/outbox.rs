@@ -38,8 +38,13 @@ pub struct Outbox {
     /// Written and not acknowledged, in order.
     kept: VecDeque<Entry>,
     kept_bytes: usize,
-    /// The latest mark among what the peer has.
+    /// The latest mark among what the peer has, and the place of the stanza that had it.
     mark: u64,
+    mark_place: u64,
+    /// Stanzas that were queued, since they count.
+    placed: u64,
+    /// Places and marks of those that were queued since somebody asked.
+    marks: Vec<(u64, u64)>,
 }
 
 /// What hangs on a stanza until the peer has it.
@@ -60,6 +65,8 @@ struct Entry {
     counts: bool,
     /// It has overtaken others.
     urgent: bool,
+    /// Its place among the stanzas; 0 for what is none.
+    place: u64,
     freight: Freight,
 }
 
@@ -98,12 +105,12 @@ impl Outbox {
 
     /// Queues what is no stanza: white space, a nonza, the pieces of a stream.
     pub fn push(&mut self, piece: impl Into<Outgoing>) {
-        self.push_entry(piece.into(), false, Freight::default());
+        self.push_entry(piece.into(), 0, Freight::default());
     }
 
     /// The same with what is given back once it is written.
     pub fn push_with(&mut self, piece: impl Into<Outgoing>, freight: Freight) {
-        self.push_entry(piece.into(), false, freight);
+        self.push_entry(piece.into(), 0, freight);
     }
 
     /// Queues what may overtake all that no byte of is written yet, but what is as urgent.
@@ -113,6 +120,7 @@ impl Outbox {
             stanza: piece.into(),
             counts: false,
             urgent: true,
+            place: 0,
             freight: Freight::default(),
         };
         // One that is begun may be urgent itself.
@@ -124,19 +132,25 @@ impl Outbox {
 
     /// Queues a message, a presence or an IQ, with what hangs on it.
     pub fn push_stanza(&mut self, stanza: impl Into<Outgoing>, freight: Freight) {
-        self.push_entry(stanza.into(), self.keeping, freight);
+        self.placed += 1;
+        if freight.mark != 0 {
+            self.marks.push((self.placed, freight.mark));
+        }
+        self.push_entry(stanza.into(), self.placed, freight);
     }
 
-    fn push_entry(&mut self, stanza: Outgoing, counts: bool, freight: Freight) {
+    fn push_entry(&mut self, stanza: Outgoing, place: u64, freight: Freight) {
         if stanza.is_empty() {
             return;
         }
+        let counts = self.keeping && place > 0;
         self.queued += stanza.len();
         self.to_keep += usize::from(counts);
         self.entries.push_back(Entry {
             stanza,
             counts,
             urgent: false,
+            place,
             freight,
         });
     }
@@ -144,6 +158,7 @@ impl Outbox {
     /// Stanzas that are queued from now on are kept until the peer has acknowledged them.
     pub fn keep_until_acknowledged(&mut self) {
         self.keeping = true;
+        self.placed = 0;
     }
 
     /// Lets no more than about so many bytes be on their way at once: what the peer has not
@@ -167,7 +182,7 @@ impl Outbox {
             entry.counts = false;
         }
         for entry in std::mem::take(&mut self.kept) {
-            self.mark = self.mark.max(entry.freight.mark);
+            self.has(&entry);
         }
         self.kept_bytes = 0;
     }
@@ -180,9 +195,11 @@ impl Outbox {
         if count > self.kept.len() {
             return Err(NotSent);
         }
-        for entry in self.kept.drain(..count) {
-            self.kept_bytes -= entry.stanza.len();
-            self.mark = self.mark.max(entry.freight.mark);
+        for _ in 0..count {
+            if let Some(entry) = self.kept.pop_front() {
+                self.kept_bytes -= entry.stanza.len();
+                self.has(&entry);
+            }
         }
         Ok(())
     }
@@ -200,6 +217,23 @@ impl Outbox {
     /// The latest [mark](Freight::mark) among what the peer has.
     pub fn mark(&self) -> u64 {
         self.mark
+    }
+
+    /// The place of the stanza that had it among those that were queued, from 1; with stream
+    /// management, among those that count.
+    pub fn mark_place(&self) -> u64 {
+        self.mark_place
+    }
+
+    /// Places and marks of what was queued since the last call.
+    pub fn take_marks(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// Places and marks of what the peer may have, and has not acknowledged.
+    pub fn unacknowledged_marks(&self) -> impl Iterator<Item = (u64, u64)> {
+        let kept = self.kept.iter().filter(|entry| entry.freight.mark != 0);
+        kept.map(|entry| (entry.place, entry.freight.mark))
     }
 
     /// For a stream that is resumed on another connection: what was kept is to be written again,
@@ -314,7 +348,14 @@ impl Outbox {
             self.kept_bytes += entry.stanza.len();
             self.kept.push_back(entry);
         } else {
-            self.mark = self.mark.max(entry.freight.mark);
+            self.has(&entry);
+        }
+    }
+
+    fn has(&mut self, entry: &Entry) {
+        if entry.freight.mark > self.mark {
+            self.mark = entry.freight.mark;
+            self.mark_place = entry.place;
         }
     }
 }

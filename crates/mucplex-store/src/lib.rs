@@ -67,6 +67,7 @@
 //! ```
 
 mod error;
+mod journal;
 mod lock;
 mod overlay;
 mod queue;
@@ -80,6 +81,7 @@ mod time;
 mod write;
 mod writer;
 
+pub use journal::{Device, Journal, Lost, SessionJournal};
 pub use error::{CloseError, LoadError, OpenError};
 pub use queue::Health;
 pub use read::Bounds;

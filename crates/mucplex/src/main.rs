@@ -23,10 +23,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use mucplex_muc::Policy;
-use mucplex_store::{SealKey, Store};
+use mucplex_store::{Journal, SealKey, Store};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::{config::Config, server::Kept};
 
 /// Memory is wiped when it is given back. What a client logs in with passes through buffers of TLS,
 /// of the framer and of an outbox, as every byte of it does; none of them knows of secrets.
@@ -111,8 +111,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         log,
     } = config;
     logging::start(log);
-    let store = open_store(store.as_deref(), &rooms)?;
-    let server = server::Server::new(domains, rooms, passthrough, session, anchor, store.clone())
+    let kept = open_store(store.as_deref(), &rooms)?;
+    let store = kept.as_ref().map(|kept| kept.store.clone());
+    let server = server::Server::new(domains, rooms, passthrough, session, anchor, kept)
         .context("TLS cannot be set up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -127,7 +128,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     served.context("cannot serve")
 }
 
-fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Store>> {
+fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Kept>> {
     let Some(path) = path else {
         info!("no [store] in the configuration: nothing outlives this process");
         return Ok(None);
@@ -138,8 +139,15 @@ fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Stor
         ..mucplex_store::Options::default()
     };
     let store = Store::open(path, options).context("cannot open the store")?;
-    info!(path = %path.display(), "store opened");
-    Ok(Some(store))
+    let beside = path.with_added_extension("sent");
+    let (journal, lost) = Journal::open(&beside)
+        .with_context(|| format!("cannot keep {}", beside.display()))?;
+    info!(path = %path.display(), sessions_lost = lost.len(), "store opened");
+    Ok(Some(Kept {
+        store,
+        journal,
+        lost,
+    }))
 }
 
 fn make_seal_key(out: &Path) -> anyhow::Result<()> {

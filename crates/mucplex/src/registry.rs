@@ -1,12 +1,17 @@
 //! Who is there: the owners of accounts and the sessions of the process.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use dashmap::{DashMap, Entry};
 use mucplex_muc::{AccountJid, SessionId, UplinkId};
+use mucplex_store::Lost;
 use mucplex_stream::sm::SmId;
 use tokio::sync::mpsc::{Sender, UnboundedSender, WeakSender};
 
@@ -15,6 +20,9 @@ use crate::{
     server::Shared,
     session::SessionInput,
 };
+
+/// Sessions that are no more and of which something is kept.
+const MOST_LOST: usize = 10_000;
 
 /// The owners of accounts, started on first use.
 ///
@@ -73,6 +81,8 @@ impl Accounts {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     mailboxes: DashMap<SessionId, UnboundedSender<SessionInput>>,
+    /// Sessions that are no more, whose clients may still tell how much they have received.
+    lost: Mutex<HashMap<SmId, (Lost, Instant)>>,
     /// Sessions whose clients can resume them.
     resumable: DashMap<SmId, UnboundedSender<SessionInput>>,
     shutting_down: AtomicBool,
@@ -121,6 +131,27 @@ impl Sessions {
     pub(crate) fn find(&self, id: &SmId) -> Option<(UnboundedSender<SessionInput>, u64)> {
         let mailbox = self.resumable.get(id)?.value().clone();
         Some((mailbox, self.numbers.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Keeps what a session that is no more has sent, for the case that its client comes back.
+    pub(crate) fn remember(&self, lost: Lost, now: Instant) {
+        let Some(id) = lost.device.stream.as_deref().map(SmId::from) else {
+            return;
+        };
+        let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_LOST
+            && let Some(oldest) = all.iter().min_by_key(|(_, (_, at))| *at)
+        {
+            let oldest = oldest.0.clone();
+            all.remove(&oldest);
+        }
+        all.insert(id, (lost, now));
+    }
+
+    /// What was sent to the session that had this id. It is told once.
+    pub(crate) fn recall(&self, id: &SmId) -> Option<Lost> {
+        let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(id).map(|(lost, _)| lost)
     }
 
     /// Tells every session, and every one still to come, to end.

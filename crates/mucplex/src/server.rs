@@ -1,10 +1,16 @@
 //! The process: listeners, sessions, and their end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use dashmap::DashMap;
+use jid::BareJid;
 use mucplex_muc::{AccountJid, Passthrough, Policy};
 use mucplex_net::{ClientTls, Dialer, Listener, ServerTls, Target, TlsError};
-use mucplex_store::Store;
+use mucplex_store::{Journal, Lost, Store};
 use mucplex_stream::{DomainSettings, ListenerTls, UpstreamTls};
 use mucplex_xml::Limits;
 use tokio::{
@@ -43,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) rooms: Policy,
     /// What outlives the process, if anything does.
     pub(crate) store: Option<Store>,
+    /// What sessions are sent, and what those of the process before were sent, until their accounts'
+    /// owners have asked.
+    pub(crate) journal: Option<Journal>,
+    pub(crate) lost: DashMap<BareJid, Vec<Lost>>,
     pub(crate) passthrough: Passthrough,
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Arc<Sessions>,
@@ -50,6 +60,15 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Everything that has to end before the process does.
     pub(crate) tasks: TaskTracker,
+}
+
+/// What outlives the process.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) store: Store,
+    pub(crate) journal: Journal,
+    /// Sessions that were there when the process before died.
+    pub(crate) lost: Vec<Lost>,
 }
 
 /// How a domain's server is reached.
@@ -72,13 +91,28 @@ impl Server {
         passthrough: Passthrough,
         session: SessionLimits,
         anchors: AnchorConfig,
-        store: Option<Store>,
+        kept: Option<Kept>,
     ) -> Result<Self, TlsError> {
         let identities: Vec<_> = domains
             .iter()
             .map(|domain| (domain.name.clone(), domain.identity.clone()))
             .collect();
         let tls = ServerTls::new(&identities)?;
+        let (store, journal, lost) = match kept {
+            Some(Kept {
+                store,
+                journal,
+                lost,
+            }) => (Some(store), Some(journal), lost),
+            None => (None, None, Vec::new()),
+        };
+        let sessions = Arc::new(Sessions::default());
+        let by_account = DashMap::<BareJid, Vec<Lost>>::new();
+        for lost in lost {
+            sessions.remember(lost.clone(), Instant::now());
+            let account = lost.device.account.clone();
+            by_account.entry(account).or_default().push(lost);
+        }
         let settings = domains
             .iter()
             .map(|domain| DomainSettings {
@@ -117,8 +151,10 @@ impl Server {
                 anchors,
                 rooms,
                 store,
+                journal,
+                lost: by_account,
                 accounts: Accounts::default(),
-                sessions: Arc::new(Sessions::default()),
+                sessions,
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -185,9 +221,16 @@ impl Server {
         let back = accounts.iter().filter(|it| it.has_key && it.rooms > 0);
         for summary in back.clone() {
             // It lives by itself as long as it keeps anything.
-            drop(Accounts::owner(&self.shared, &AccountJid(summary.account.clone())));
+            drop(Accounts::owner(
+                &self.shared,
+                &AccountJid(summary.account.clone()),
+            ));
         }
-        info!(accounts = accounts.len(), coming_back = back.count(), "accounts kept");
+        info!(
+            accounts = accounts.len(),
+            coming_back = back.count(),
+            "accounts kept"
+        );
     }
 }
 

@@ -21,6 +21,7 @@ mod presence;
 mod private;
 mod removal;
 mod requests;
+mod restart;
 mod scripted;
 mod secrets;
 mod slow;
@@ -54,6 +55,7 @@ pub(crate) fn tests() -> Vec<Test> {
         passthrough::tests(),
         plain::tests(),
         anchor::tests(),
+        restart::tests(),
         secrets::tests(),
     ]
     .into_iter()

@@ -78,7 +78,7 @@ impl Hub {
                 self.message_of_other(uplink, frame);
             }
             (Kind::Iq, Some("get" | "set")) if self.is_of_own_server(frame) => {
-                self.to_server(uplink, answer_for_nobody(frame));
+                self.tell_server(uplink, answer_for_nobody(frame));
             }
             (Kind::Iq, Some("get" | "set")) => self.request_of_other(now, uplink, frame),
             (
@@ -108,10 +108,10 @@ impl Hub {
         let of_room = frame.root().children().any(|child| is_muc_user(&child));
         if sessions.is_empty() && wants_answer(frame) && !of_room {
             let error = error_to_server(frame, &StanzaError::NOBODY_THERE);
-            self.to_server(uplink, error);
+            self.tell_server(uplink, error);
         }
         for session in sessions {
-            self.to_session(session, frame);
+            self.tell_session(session, frame);
         }
     }
 
@@ -120,11 +120,11 @@ impl Hub {
         let is_awake = |session: &&SessionId| self.sessions.get(session).is_some_and(|s| !s.asleep);
         let awake = sessions.iter().find(is_awake);
         let Some(session) = awake.or(sessions.first()).copied() else {
-            return self.to_server(uplink, answer_for_nobody(frame));
+            return self.tell_server(uplink, answer_for_nobody(frame));
         };
         if !self.others.has_space(frame) {
             let error = error_to_server(frame, &StanzaError::TOO_MANY_REQUESTS);
-            return self.to_server(uplink, error);
+            return self.tell_server(uplink, error);
         }
         self.next_id += 1;
         let number = self.next_id;
@@ -136,7 +136,7 @@ impl Hub {
         };
         self.others.asked.insert(number, asked);
         let request = stanza::with_id(frame, &format!("{ID_PREFIX}{number}"));
-        self.to_session(session, &request);
+        self.tell_session(session, &request);
     }
 
     /// A session's answer to such a request. `false` if it is none.
@@ -176,7 +176,7 @@ impl Hub {
             }
             let asked = asked.remove();
             let error = error_to_server(&asked.request, &StanzaError::UNANSWERED);
-            self.to_server(asked.uplink, error);
+            self.tell_server(asked.uplink, error);
         }
     }
 
@@ -186,12 +186,12 @@ impl Hub {
         self.sessions.keys().filter(in_rooms).copied().collect()
     }
 
-    fn to_server(&mut self, uplink: UplinkId, stanza: bytes::Bytes) {
+    fn tell_server(&mut self, uplink: UplinkId, stanza: bytes::Bytes) {
         let stanza = stanza.into();
         self.outputs.push_back(Output::ToServer { uplink, stanza });
     }
 
-    fn to_session(&mut self, session: SessionId, frame: &Frame) {
+    fn tell_session(&mut self, session: SessionId, frame: &Frame) {
         let Some(known) = self.sessions.get(&session) else {
             return;
         };

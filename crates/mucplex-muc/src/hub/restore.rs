@@ -27,6 +27,8 @@ impl Hub {
                 hub.rooms.insert(jid, room);
             }
         }
+        // Answers to what the process before has asked are not for this one.
+        hub.next_id = hub.numbers.next(now.wall);
         hub.with_all_rooms(now, |_, _| {});
         hub
     }

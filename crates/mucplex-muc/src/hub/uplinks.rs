@@ -11,7 +11,7 @@ use jid::FullJid;
 use super::{ANCHOR_WAIT, Hub, Now, Output};
 use crate::context::{Session, Uplink};
 use crate::room::Room;
-use crate::{SessionId, UplinkId};
+use crate::{OccupantJid, SessionId, UplinkId};
 
 impl Hub {
     pub(super) fn session_bound(
@@ -166,6 +166,7 @@ impl Hub {
         let Some(ended) = self.sessions.remove(&session) else {
             return;
         };
+        let apart = self.forget_session(session);
         let own = self.uplinks.get_mut(&ended.uplink);
         // Another session may have taken the uplink over.
         if let Some(uplink) = own.filter(|uplink| uplink.session == Some(session)) {
@@ -173,10 +174,10 @@ impl Hub {
             uplink.retired = true;
             uplink.withholding = false;
             uplink.available = available;
+            uplink.apart = apart;
             // Cut, it has no connection to be kept for.
             uplink.suspended |= std::mem::take(&mut uplink.cut);
         }
-        self.forget_session(session);
         let retained = self.retain_one(now);
         self.with_all_rooms(now, |room, ctx| {
             if served.is_some() {
@@ -189,11 +190,12 @@ impl Hub {
         });
     }
 
-    fn forget_session(&mut self, session: SessionId) {
+    /// Gives whom the session has been in rooms that it was in on its own.
+    fn forget_session(&mut self, session: SessionId) -> Vec<OccupantJid> {
         self.close_doors_of(session);
-        self.apart.forget(session);
         self.plain.forget(session);
         self.others.forget(session);
+        self.apart.forget(session)
     }
 
     /// Rooms are to stay, and nothing is left to carry them but the uplink of a session that has
@@ -214,8 +216,14 @@ impl Hub {
         let id = *id;
         uplink.retired = false;
         let left = std::mem::take(&mut uplink.available);
+        let apart = std::mem::take(&mut uplink.apart);
         self.succeed_anchors(id);
         self.outputs.push_back(Output::Retain { uplink: id });
+        for occupant in apart.iter().filter(|_| !left) {
+            let stanza = crate::stanza::leave(occupant).into();
+            self.outputs
+                .push_back(Output::ToServer { uplink: id, stanza });
+        }
         left.then_some(id)
     }
 
@@ -282,7 +290,7 @@ impl Hub {
                 // Closed, a stream leaves its rooms by itself; cut, it would not.
                 let stays = !uplink.retired || self.anchors.contains(id);
                 let mut rooms = self.rooms.values();
-                !rooms.any(|room| room.uses(**id) || stays && room.expects_farewell(**id))
+                !rooms.any(|room| room.uses(**id) || stays && room.has_words_for(**id))
             });
             let Some(uplink) = free.map(|(id, _)| *id) else {
                 return;

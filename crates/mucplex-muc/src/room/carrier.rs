@@ -86,7 +86,8 @@ impl Room {
             }
             (State::Suspended, Some(to)) => {
                 let ends = ctx.anchor == Some(to) || self.is_looked_at(ctx);
-                if ends || self.carrier_is_leaving(ctx) {
+                let may = self.keeps_off != Some(to);
+                if may && (ends || self.carrier_is_leaving(ctx)) {
                     self.farewells.owe(self.carrier);
                     self.begin_handover(ctx, Handover::new(to, Old::Ended, ctx.now.instant));
                 }
@@ -131,7 +132,8 @@ impl Room {
             (State::Suspended, Some(_)) if looked_at => self.join_elsewhere(ctx),
             (State::Lost, Some(_)) => self.join_elsewhere(ctx),
             (State::Lost, None) if !wanted => self.lost(ctx),
-            (State::Suspended | State::Lost, _) => {}
+            (State::Lost, None) => self.join_later(ctx),
+            (State::Suspended, _) => {}
         }
     }
 
@@ -223,8 +225,11 @@ impl Room {
 
     /// An uplink is gone, and what it carried with it.
     pub(crate) fn uplink_lost(&mut self, ctx: &mut Context<'_>, uplink: UplinkId, address: &str) {
-        // What was on a suspended stream that another uplink took over from may have reached nobody.
-        let unsure = uplink != self.carrier && self.farewells.is_owed(uplink);
+        // What was on a suspended stream that another uplink took over from, or on its way with the
+        // last leave, may have reached nobody.
+        let over = matches!(self.phase, Phase::Leaving(_) | Phase::Gone);
+        let unsure = self.farewells.is_owed(uplink) || over && self.farewells.expects(uplink);
+        let unsure = unsure && uplink != self.carrier;
         self.farewells_lost(ctx, uplink);
         if unsure {
             self.in_flight.lost(uplink);

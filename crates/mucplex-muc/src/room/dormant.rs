@@ -22,12 +22,13 @@
 
 use std::time::Duration;
 
-use mucplex_xml::Frame;
+use mucplex_xml::{Frame, Kind};
 
 use super::handover::{Handover, Old, Stage};
 use super::{Phase, Room};
 use crate::context::Context;
 use crate::muc_user::Status;
+use crate::stanza::StanzaError;
 use crate::{SessionId, UplinkId, stanza};
 
 /// How long to wait before another try to come back to a room that did not answer: at first, and at
@@ -92,8 +93,9 @@ impl Room {
         self.uses(uplink) || self.is_served_by(uplink)
     }
 
-    pub(crate) fn expects_farewell(&self, uplink: UplinkId) -> bool {
-        self.farewells.expects(uplink)
+    /// Whether the room is still to say something on this uplink that nobody else will.
+    pub(crate) fn has_words_for(&self, uplink: UplinkId) -> bool {
+        self.farewells.expects(uplink) || self.is_gone() && self.in_flight.waits_on(uplink)
     }
 
     pub(crate) fn has(&self, session: SessionId) -> bool {
@@ -166,7 +168,6 @@ impl Room {
         let Some(before) = self.handover.take() else {
             return;
         };
-        self.come_as_away();
         let mut next = Handover::new(to, Old::Ended, ctx.now.instant);
         next.held = before.held;
         next.revives = true;
@@ -185,6 +186,10 @@ impl Room {
             self.rest(ctx, handover.held);
             self.try_later(ctx);
             return;
+        }
+        if refusal.is_some_and(|it| it.stanza_type().as_deref() != Some("error")) {
+            // Put out; of its join it is not known whether it came before that.
+            self.say_farewell(ctx, handover.to, stanza::leave(&self.own).into());
         }
         self.refuse_held(ctx, handover.held);
         let by = refusal.filter(|_| handover.revives && self.comeback.is_none());
@@ -215,14 +220,21 @@ impl Room {
         }
         let Some(handover) = self.handover.take() else {
             if self.carrier == uplink {
-                self.come_as_away();
                 let next = Handover::new(uplink, Old::Leaving, ctx.now.instant);
                 self.wait_for_leave(ctx, next);
             }
             return;
         };
         if handover.to != uplink || handover.stage == Stage::Breaking {
-            self.handover = Some(handover);
+            let serves = uplink == self.carrier && handover.old == Old::Serving;
+            let answers = handover.waits_for_answers();
+            let handover = self.handover.insert(handover);
+            if serves {
+                handover.old = Old::Leaving;
+            }
+            if serves && answers {
+                self.next_is_in(ctx);
+            }
             return;
         }
         // Its join is answered before that, and does not count any more.
@@ -233,8 +245,8 @@ impl Room {
     }
 
     /// With nobody in the room the account comes back as one who is away (behaviour 37).
-    fn come_as_away(&mut self) {
-        if self.attached.is_empty()
+    pub(super) fn come_as_away(&mut self) {
+        if self.is_detached()
             && let Some(away) = stanza::away(&self.own)
         {
             self.standing.nobody_speaks();
@@ -266,6 +278,9 @@ impl Room {
 
     /// The stream goes on: a leave that is owed goes before anything else.
     pub(crate) fn uplink_resumed(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
+        if uplink == self.carrier {
+            self.keeps_off = None;
+        }
         for _ in 0..self.farewells.resume(uplink) {
             self.await_farewell(ctx, uplink);
         }
@@ -278,6 +293,28 @@ impl Room {
             let leave = stanza::leave(&self.own);
             self.say_farewell(ctx, uplink, leave.into());
         }
+    }
+
+    /// The account is in the room no more, but for a leave that this uplink still owes: what is sent
+    /// there on it now would be said in the room. Gives whether the stanza is dealt with.
+    pub(crate) fn refuses_afterwards(
+        &self,
+        ctx: &mut Context<'_>,
+        session: SessionId,
+        frame: &Frame,
+    ) -> bool {
+        let owed = ctx
+            .uplink_of(session)
+            .is_some_and(|own| self.farewells.is_owed(own));
+        let bare = frame.to().is_some_and(|to| !to.contains('/'));
+        let is_request = frame.kind() == Kind::Iq;
+        if !owed || is_request && bare {
+            return false;
+        }
+        if matches!(frame.kind(), Kind::Message | Kind::Iq) {
+            self.refuse(ctx, session, frame, &StanzaError::NOT_IN_ROOM);
+        }
+        true
     }
 
     /// Behaviour 45: the room is not to be joined by itself any more. Where sessions are in it that

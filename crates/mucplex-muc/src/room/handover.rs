@@ -38,9 +38,9 @@ use crate::routes::muc_element;
 use crate::{SessionId, UplinkId, stanza};
 
 /// How long the next carrier's join may take.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the room may take to confirm the old carrier's leave.
-const MARK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const MARK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the old carrier stays for the answers to requests that are under way on it.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How far back the next carrier asks for messages: the time a loss may go unnoticed, and the
@@ -48,8 +48,8 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const HISTORY_MARGIN: Duration = Duration::from_secs(120);
 /// Where the nick is taken by a stream that has ended, and the room does not know yet: how long to
 /// wait before another try, and how many tries.
-const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
-const MOST_CONFLICTS: u32 = 10;
+pub(super) const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const MOST_CONFLICTS: u32 = 10;
 
 /// A hand-over under way.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub(super) struct Handover {
     pub(super) stage: Stage,
     pub(super) deadline: Instant,
     pub(super) old: Old,
+    /// The id of the join, where only the answer that has it counts.
+    pub(super) id: Option<String>,
     /// Since when the next carrier asks for what has been said.
     pub(super) since: SystemTime,
     /// Nobody has carried the room for a while.
@@ -66,9 +68,9 @@ pub(super) struct Handover {
     pub(super) overlaps: bool,
     /// The next carrier's join was sent before the old one was known to have ended, and may be
     /// refused for that alone.
-    beside: bool,
+    pub(super) beside: bool,
     /// How often the nick was found taken by a stream of the account that has ended.
-    conflicts: u32,
+    pub(super) conflicts: u32,
     /// How often the room was asked about a join it has not answered; each join counts as well.
     pub(super) probes: u32,
     /// The room as the next carrier found it.
@@ -120,6 +122,7 @@ impl Handover {
             stage: Stage::Presences,
             deadline: now + JOIN_TIMEOUT,
             old,
+            id: None,
             since: SystemTime::UNIX_EPOCH,
             revives: false,
             overlaps: false,
@@ -154,6 +157,11 @@ impl Handover {
 
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// Whether this self-presence answers something else than the join.
+    fn is_other(&self, frame: &Frame) -> bool {
+        self.id.is_some() && frame.id().as_deref() != self.id.as_deref()
     }
 
     /// Whether a join has gone out on the next carrier.
@@ -195,10 +203,11 @@ impl Room {
         };
         handover.old = Old::Ended;
         handover.overlaps &= marked;
-        match handover.stage {
+        let (stage, to) = (handover.stage, handover.to);
+        match stage {
             Stage::Answering | Stage::Settling => self.complete(ctx),
-            Stage::Breaking => self.rejoin(ctx),
-            Stage::Presences | Stage::History | Stage::Waiting { .. } => {}
+            Stage::Breaking if self.may_carry(ctx, to) => self.rejoin(ctx),
+            Stage::Breaking | Stage::Presences | Stage::History | Stage::Waiting { .. } => {}
         }
     }
 
@@ -208,10 +217,11 @@ impl Room {
         let Some(next) = next.filter(|it| !self.may_carry(ctx, it.to)) else {
             return;
         };
-        // Where nobody else is in the room, what it has begun it ends: another one follows it then.
+        // Where nobody else is in the room, or nothing is in a hurry, what it has begun it ends:
+        // another one follows it then.
         let serves = ctx.uplinks.get(&next.to).is_some_and(|it| !it.suspended);
-        let alone = next.old == Old::Ended && next.stage != Stage::Breaking;
-        if serves && alone && !self.is_apart(ctx, next.to) {
+        let ends = next.old != Old::Serving || self.carrier_stays(ctx);
+        if serves && ends && next.stage != Stage::Breaking && !self.is_apart(ctx, next.to) {
             return;
         }
         let Some(lost) = self.handover.take() else {
@@ -276,7 +286,14 @@ impl Room {
     /// The account's presence once more, as a join: nothing in it is new to the others. A carrier
     /// that serves brings what is said up to this moment; of one that has ended it counts when it was
     /// last heard.
-    fn send_join(&mut self, ctx: &mut Context<'_>, to: UplinkId) {
+    pub(super) fn send_join(&mut self, ctx: &mut Context<'_>, to: UplinkId) {
+        if self
+            .handover
+            .as_ref()
+            .is_some_and(|it| it.old == Old::Ended)
+        {
+            self.come_as_away();
+        }
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -286,17 +303,22 @@ impl Room {
         };
         let since = known.checked_sub(HISTORY_MARGIN).unwrap_or(known);
         handover.since = since;
-        let join = self.join_again(&stanza::history_since(&history::format_stamp(since)));
+        // What the process before has asked may be answered before this is.
+        let told_apart = self.record.asked_before && self.reflects_join_id;
+        handover.id = told_apart.then(|| format!("{}{}", super::ID_PREFIX, ctx.number()));
+        let id = handover.id.clone();
+        let history = stanza::history_since(&history::format_stamp(since));
+        let join = self.join_again(&history, id.as_deref());
         ctx.send(to, join);
     }
 
     /// The account's presence as a join that asks for this history.
-    pub(super) fn join_again(&self, history: &str) -> Outgoing {
+    pub(super) fn join_again(&self, history: &str, id: Option<&str>) -> Outgoing {
         let entry = stanza::muc_entry(self.password.as_deref(), history);
         let presence = stanza::edit(&self.sent_presence, |patch, presence| {
             let root = presence.root();
             patch.remove_attr(&root, "from");
-            patch.remove_attr(&root, "id");
+            stanza::set_id(patch, presence, id);
             match muc_element(presence) {
                 Some(muc) => patch.replace(&muc, &entry),
                 None => patch.append(&root, &entry),
@@ -374,6 +396,8 @@ impl Room {
         };
         match nick {
             None => {}
+            Some(_)
+                if user.has(Status::OwnPresence) && !unavailable && handover.is_other(frame) => {}
             Some(nick) if user.has(Status::OwnPresence) => {
                 if nick != self.own.nick() {
                     // A room that gives the account's second stream another nick makes an
@@ -453,68 +477,6 @@ impl Room {
         }
     }
 
-    /// The room does not let the next carrier in beside the old one: leave, then join.
-    fn next_refused(&mut self, ctx: &mut Context<'_>, refusal: Option<&Frame>) {
-        let conflict = refusal.is_some_and(is_temporary);
-        let tries = self.may_try_again(ctx, refusal);
-        if refusal.is_some() && !conflict && self.cancel_move(ctx) {
-            return;
-        }
-        let Some(handover) = &mut self.handover else {
-            return;
-        };
-        handover.others = Roster::default();
-        handover.stage = Stage::Breaking;
-        handover.deadline = ctx.now.instant + MARK_TIMEOUT;
-        match handover.old {
-            Old::Serving => {
-                handover.old = Old::Leaving;
-                ctx.send(self.carrier, stanza::leave(&self.own));
-            }
-            // It has not had the time to leave: once more when it has.
-            Old::Leaving => {}
-            Old::Ended if handover.beside => self.rejoin(ctx),
-            // The server has not noticed yet that the streams of before are gone.
-            Old::Ended if tries || (conflict && handover.conflicts < MOST_CONFLICTS) => {
-                handover.conflicts += 1;
-                handover.deadline = ctx.now.instant + CONFLICT_PAUSE;
-            }
-            Old::Ended => self.shut_out(ctx, refusal),
-        }
-    }
-
-    /// The room does not let the account come to an uplink to which it need not go, for another
-    /// reason than that it is there already: it stays where it is. `false` if it has to go.
-    fn cancel_move(&mut self, ctx: &mut Context<'_>) -> bool {
-        let stays = self.carrier_stays(ctx);
-        let Some(handover) = self
-            .handover
-            .take_if(|it| stays && it.old == Old::Serving && it.to != self.carrier)
-        else {
-            return false;
-        };
-        self.keeps_off = Some(handover.to);
-        self.send_held(ctx, handover.held);
-        true
-    }
-
-    /// The old carrier has ended, and the next one tries once more.
-    fn rejoin(&mut self, ctx: &mut Context<'_>) {
-        let Some(handover) = &mut self.handover else {
-            return;
-        };
-        handover.stage = Stage::Presences;
-        handover.old = Old::Ended;
-        handover.beside = false;
-        handover.probes += 1;
-        // All that was before this join.
-        handover.brought = Brought::default();
-        handover.deadline = ctx.now.instant + JOIN_TIMEOUT;
-        let to = handover.to;
-        self.limit_comeback(ctx);
-        self.send_join(ctx, to);
-    }
-
     /// Sees what the old carrier brings. `true` if that was the mark of its end, which is for the
     /// proxy alone.
     pub(super) fn ends_old_carrier(
@@ -547,103 +509,4 @@ impl Room {
         self.old_has_ended(ctx, true);
         true
     }
-
-    /// The next carrier is not in the room, and a join it has sent is lost: services that restart
-    /// take one without a word (ejabberd 23.01).
-    pub(super) fn join_was_lost(&mut self, ctx: &mut Context<'_>, probe: u32) {
-        let lost = |it: &Handover| it.stage == Stage::Presences && it.probes == probe;
-        if self.handover.as_ref().is_some_and(lost) {
-            self.rejoin(ctx);
-        }
-    }
-
-    pub(super) fn handover_timeout(&mut self, ctx: &mut Context<'_>) {
-        let over = self.is_comeback_over(ctx);
-        let tries = self.comeback.is_some() && !over;
-        let Some(handover) = &mut self.handover else {
-            return;
-        };
-        match handover.stage {
-            Stage::Waiting { .. } => handover.stage = Stage::Waiting { tries_at: None },
-            // A room that never confirms a leave: what the old carrier brings from here on is
-            // passed over, and the next one has it all.
-            Stage::Settling | Stage::Breaking if !over => {
-                if handover.old == Old::Leaving {
-                    self.let_old_go(ctx, Old::Leaving);
-                }
-                self.old_has_ended(ctx, false);
-            }
-            // A service that tells no subject where there is none.
-            Stage::History => self.next_is_in(ctx),
-            Stage::Presences if tries => {
-                handover.probes += 1;
-                let (to, number) = (handover.to, handover.probes);
-                self.probe_join(ctx, to, number);
-                self.limit_comeback(ctx);
-            }
-            Stage::Answering => {
-                self.give_up_answers(ctx);
-                self.next_is_in(ctx);
-            }
-            Stage::Presences | Stage::Settling | Stage::Breaking => self.give_up_handover(ctx),
-        }
-    }
-
-    /// The room has not answered the next carrier. Both leave, unless the old one stays anyway.
-    fn give_up_handover(&mut self, ctx: &mut Context<'_>) {
-        let Some(handover) = &self.handover else {
-            return;
-        };
-        let (to, joined) = (handover.to, handover.stage != Stage::Breaking);
-        if self.cancel_move(ctx) {
-            self.say_farewell(ctx, to, stanza::leave(&self.own).into());
-            return;
-        }
-        if joined {
-            self.say_farewell(ctx, to, stanza::leave(&self.own).into());
-        }
-        let old = self.handover.as_ref().map_or(Old::Ended, |it| it.old);
-        self.let_old_go(ctx, old);
-        self.shut_out(ctx, None);
-    }
-
-    /// Ends a hand-over that nobody wants any more, or that has come to nothing: both carriers
-    /// leave, but for the one that has left or never came, with `words` or without. What sessions
-    /// have sent goes before that.
-    pub(super) fn abandon_handover(&mut self, ctx: &mut Context<'_>, words: Option<&Outgoing>) {
-        let Some(handover) = self.handover.take() else {
-            return;
-        };
-        let next = handover.has_joined().then_some(handover.to);
-        let takes = match handover.old {
-            Old::Serving => Some(self.carrier),
-            Old::Leaving | Old::Ended => next,
-        };
-        match takes {
-            Some(uplink) => {
-                self.in_flight.flushed(ctx.now.instant, uplink);
-                for (session, frame) in &handover.held {
-                    ctx.send_for(*session, uplink, frame);
-                }
-            }
-            None => self.refuse_held(ctx, handover.held),
-        }
-        if let Some(next) = next {
-            let words = words.cloned();
-            let leave = words.unwrap_or_else(|| stanza::leave(&self.own).into());
-            self.say_farewell(ctx, next, leave);
-        }
-        if handover.old == Old::Leaving {
-            self.let_old_go(ctx, Old::Leaving);
-        }
-    }
-}
-
-/// The nick is taken by a stream of the account of which the room does not know yet that it has
-/// ended, or that stream has taken the next carrier along.
-fn is_temporary(refusal: &Frame) -> bool {
-    if refusal.stanza_type().as_deref() == Some("unavailable") {
-        return !MucUser::read(refusal).removed();
-    }
-    stanza::error_is(refusal, &["conflict"])
 }

@@ -180,6 +180,11 @@ impl InFlight {
         self.sent.is_empty()
     }
 
+    /// Whether the answer to any is to come on this uplink.
+    pub(super) fn waits_on(&self, uplink: UplinkId) -> bool {
+        self.sent.iter().any(|sent| sent.uplink == uplink)
+    }
+
     /// When the oldest is to be forgotten, if the account is no longer in the room.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.sent.iter().map(|sent| sent.at + ANSWER_TIMEOUT).min()

@@ -246,8 +246,14 @@ impl Room {
         self.give_up(ctx, |sent| sent.expires <= now);
         let due = |asked: &mut AskedIq| asked.expires <= now;
         while let Some(asked) = self.iqs.asked.pop_front_if(due) {
-            let error = &StanzaError::UNANSWERED;
-            ctx.send(asked.uplink, stanza::error_to_server(&asked.request, error));
+            let error = stanza::error_to_server(&asked.request, &StanzaError::UNANSWERED);
+            if self.uses(asked.uplink) || self.farewells.expects(asked.uplink) {
+                ctx.send(asked.uplink, error);
+            } else if self.uses(self.carrier) {
+                // The stream that was asked is not in the room any more; some services take the
+                // answer from another one (ejabberd 23.01).
+                ctx.send(self.carrier, error);
+            }
         }
     }
 

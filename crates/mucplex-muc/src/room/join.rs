@@ -6,19 +6,15 @@ use std::time::Instant;
 use mucplex_xml::{Frame, Kind};
 
 use super::handover::Handover;
-use super::in_flight::Way;
+use super::takeover::gone;
 use super::{JOIN_TIMEOUT, Nature, Phase, Room, SUBJECT_TIMEOUT, View, Waiting};
 use crate::context::Context;
 use crate::history::{self, HistoryLimits};
-use crate::identity::{OccupantJid, RoomAddress};
+use crate::identity::OccupantJid;
 use crate::muc_user::{MucUser, Status};
-use crate::routes::{asks_to_join, muc_element};
+use crate::routes::muc_element;
 use crate::stanza::StanzaError;
 use crate::{RoomJid, SessionId, ns, stanza};
-
-/// Stanzas that a session may send behind its join before that is answered.
-const MOST_BEHIND: usize = 64;
-const MOST_BEHIND_BYTES: usize = 512 * 1024;
 
 /// A session's wish to be in a room.
 #[derive(Debug)]
@@ -81,6 +77,8 @@ pub(super) struct Joining {
     pub(super) left: Option<(SessionId, Frame)>,
     /// Something has come that may be of a room or not.
     pub(super) heard: bool,
+    /// Its uplink is lost.
+    stranded: bool,
     stage: Stage,
     pub(super) deadline: Instant,
 }
@@ -134,6 +132,7 @@ impl Room {
             waiting,
             left: None,
             heard: false,
+            stranded: false,
             stage: Stage::Presences,
             deadline: ctx.now.instant + JOIN_TIMEOUT,
         }));
@@ -148,20 +147,18 @@ impl Room {
         }
     }
 
-    /// The join cannot come to its end on the uplink on which it has begun, and there is another. A
-    /// session that has been told that it is in the room is in it; any other is about to be told
-    /// from the beginning.
+    /// The join cannot come to its end on the uplink on which it has begun, and there is another. The
+    /// session that asks has been told of occupants at most; these go, and it is told who is there
+    /// once more.
     pub(super) fn join_elsewhere(&mut self, ctx: &mut Context<'_>) {
-        if !self.is_not_in_yet() {
-            self.finish_join(ctx, None);
-            self.settle_carrier(ctx);
-            return;
-        }
         let Phase::Joining(joining) = &mut self.phase else {
             return;
         };
         let mut waiting = std::mem::take(&mut joining.waiting);
         if let Some(asking) = joining.asking.take() {
+            for (_, presence) in self.view.others.in_order() {
+                ctx.deliver(asking.session, &gone(presence));
+            }
             let again = |it: &JoinRequest| it.session == asking.session;
             if !waiting.iter().any(again) {
                 waiting.push_front(asking);
@@ -171,6 +168,17 @@ impl Room {
             self.farewells.owe(self.carrier);
         }
         self.restart(ctx, waiting);
+    }
+
+    /// The join has lost its uplink, and there is no other yet: those that sleep wait for one.
+    pub(super) fn join_later(&mut self, ctx: &Context<'_>) {
+        let patience = ctx.policy.stay.max(JOIN_TIMEOUT);
+        let until = ctx.now.instant.checked_add(patience);
+        if let (Phase::Joining(joining), Some(until)) = (&mut self.phase, until)
+            && !std::mem::replace(&mut joining.stranded, true)
+        {
+            joining.begin_again(until);
+        }
     }
 
     /// Starts over for sessions that asked while the room was being left or refused another.
@@ -196,6 +204,8 @@ impl Room {
             Phase::Joining(joining) => &mut joining.waiting,
             Phase::Leaving(leaving) => &mut leaving.waiting,
             Phase::Joined if self.handover.as_ref().is_some_and(Handover::comes_back) => {
+                // One that is in the room is told from the beginning, and not before that what is new.
+                self.attached.remove(&request.session);
                 &mut self.arriving
             }
             Phase::Joined => return self.settle_conflict(ctx, request),
@@ -208,103 +218,6 @@ impl Room {
                 earlier.behind = behind;
             }
             None => waiting.push_back(request),
-        }
-    }
-
-    /// Keeps what a session sends behind a join of its own that is not answered yet. `false` if
-    /// the stanza is to be handled now.
-    pub(super) fn waits_behind_join(
-        &mut self,
-        ctx: &mut Context<'_>,
-        session: SessionId,
-        frame: &Frame,
-        nick: Option<&str>,
-    ) -> bool {
-        let kind = frame.stanza_type();
-        let now = match frame.kind() {
-            Kind::Presence => match kind.as_deref() {
-                None => nick.is_none() || asks_to_join(frame),
-                Some("unavailable" | "error") => true,
-                // To a room a subscription means nothing; to somebody it does.
-                Some(_) => self.nature != Nature::Unknown,
-            },
-            Kind::Message => kind.as_deref() == Some("error"),
-            Kind::Iq => {
-                !super::iq::needs_occupancy(frame, nick)
-                    || matches!(kind.as_deref(), Some("result" | "error"))
-            }
-            Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => true,
-        };
-        if now {
-            return false;
-        }
-        if self.answers_at_the_door(ctx, session, frame, nick) {
-            return true;
-        }
-        let Some(request) = self.request_of(session) else {
-            return false;
-        };
-        let bytes: usize = request.behind.iter().map(|it| it.bytes().len()).sum();
-        let fits = bytes + frame.bytes().len() <= MOST_BEHIND_BYTES;
-        if fits && request.behind.len() < MOST_BEHIND {
-            request.behind.push(frame.compact());
-        } else {
-            self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
-        }
-        true
-    }
-
-    /// What a room asks before it lets in (XEP-0158) may be answered by a message, and that cannot
-    /// wait for the join: it goes right behind it, on the same uplink, as with the server alone.
-    fn answers_at_the_door(
-        &mut self,
-        ctx: &mut Context<'_>,
-        session: SessionId,
-        frame: &Frame,
-        nick: Option<&str>,
-    ) -> bool {
-        let Phase::Joining(joining) = &self.phase else {
-            return false;
-        };
-        let asks = |asking: &JoinRequest| asking.session == session;
-        let answers = frame.kind() == Kind::Message
-            && nick.is_none()
-            && frame.stanza_type().as_deref() != Some("groupchat")
-            && joining.asking.as_ref().is_some_and(asks);
-        if answers {
-            ctx.send_for(session, self.carrier, frame);
-            self.note_in_flight(ctx, session, frame, nick, Some(Way::Sent));
-        }
-        answers
-    }
-
-    /// The latest join of a session that is not answered yet.
-    fn request_of(&mut self, session: SessionId) -> Option<&mut JoinRequest> {
-        let (asking, waiting) = match &mut self.phase {
-            Phase::Joining(joining) => (joining.asking.as_mut(), Some(&mut joining.waiting)),
-            Phase::Leaving(leaving) => (None, Some(&mut leaving.waiting)),
-            Phase::Joined | Phase::Gone => (None, None),
-        };
-        let for_nick = self.renaming.iter_mut().chain(&mut self.sets_apart);
-        let for_nick = for_nick.chain(&mut self.arriving);
-        let waiting = waiting.into_iter().flatten().chain(for_nick);
-        let mut all: Vec<_> = asking.into_iter().chain(waiting).collect();
-        let place = all.iter().rposition(|request| request.session == session)?;
-        Some(all.swap_remove(place))
-    }
-
-    /// What was sent behind a join, now that the session is in the room.
-    pub(super) fn follow_up(&mut self, ctx: &mut Context<'_>, request: &JoinRequest) {
-        for frame in &request.behind {
-            if let Some(address) = frame.to().and_then(|to| RoomAddress::parse(&to)) {
-                self.client_stanza(ctx, request.session, frame, &address);
-            }
-        }
-    }
-
-    pub(super) fn refuse_behind(&self, ctx: &mut Context<'_>, request: &JoinRequest) {
-        for frame in &request.behind {
-            self.refuse(ctx, request.session, frame, &StanzaError::NOT_IN_ROOM);
         }
     }
 

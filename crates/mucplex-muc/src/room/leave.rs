@@ -298,6 +298,7 @@ impl Room {
 
     pub(super) fn farewell_confirmed(&mut self, ctx: &mut Context<'_>, uplink: UplinkId) {
         self.farewells.confirmed(uplink);
+        self.standing.doubt(ctx.now.instant);
         self.left_upstream(ctx);
     }
 

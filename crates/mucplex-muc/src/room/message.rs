@@ -128,7 +128,7 @@ impl Room {
         frame: &Frame,
     ) {
         match ctx.uplink_of(session) {
-            Some(own) if !self.uses(own) => ctx.send(own, frame),
+            Some(own) if !self.uses(own) && !self.farewells.is_owed(own) => ctx.send(own, frame),
             Some(_) | None => self.refuse(ctx, session, frame, &StanzaError::NOT_IN_ROOM),
         }
     }

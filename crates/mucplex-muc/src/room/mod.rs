@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `join` | the account's join, and those of sessions that come meanwhile | 1, 3, 7, 8, 10, 11, 15, 17, 18 |
 //! | `nature` | whether it is a room at all | 68 |
+//! | `behind` | what a session sends behind its join | 19, 20 |
 //! | `replay` | what a session gets that joins later | 2, 4-6, 12-14 |
 //! | `served` | what a session has had that comes back | 57 |
 //! | `saved` | what outlives the process | 63 |
@@ -19,6 +20,7 @@
 //! | `leave` | sessions that leave, and the account's leaving | 41-43 |
 //! | `carrier` | which uplink carries the room, and what goes on it | 20, 43, 59 |
 //! | `handover` | another uplink takes the room over | 43, 59 |
+//! | `setback` | hand-overs that are refused or not answered | 43, 59 |
 //! | `overlap` | what two carriers both bring, and what neither does | 23, 43, 59 |
 //! | `takeover` | what the sessions are told when it has | 43, 59 |
 //! | `dormant` | no uplink can carry the room, or none yet | 43, 44, 60 |
@@ -27,6 +29,7 @@
 //! | `ping` | whether the account is in the room | 36, 51 |
 //! | `silence` | a room of which nothing is heard any more | 62 |
 
+mod behind;
 mod carrier;
 mod comeback;
 mod dormant;
@@ -45,6 +48,7 @@ mod private;
 mod replay;
 mod saved;
 mod served;
+mod setback;
 mod silence;
 mod standing;
 mod takeover;
@@ -430,12 +434,12 @@ impl Room {
             Phase::Gone => self.in_flight.deadline(),
         };
         let handover = self.handover.as_ref().and_then(Handover::deadline);
-        let silence = self.silence_deadline();
+        let [silence, overlap] = [self.silence_deadline(), self.overlap_deadline()];
         let [stay, iqs] = [self.stay_until, self.iqs.deadline()];
         let nick = self.in_flight.nick_deadline(self.own.nick());
         let [standing, farewells] = [self.standing.deadline(), self.farewells.deadline()];
         [
-            phase, handover, stay, iqs, nick, standing, farewells, silence,
+            phase, handover, stay, iqs, nick, standing, farewells, silence, overlap,
         ]
         .into_iter()
         .flatten()
@@ -455,6 +459,9 @@ impl Room {
         }
         if due(self.handover.as_ref().and_then(Handover::deadline)) {
             self.handover_timeout(ctx);
+        }
+        if due(self.overlap_deadline()) {
+            self.close_overlap(ctx);
         }
         if due(self.silence_deadline()) {
             self.break_silence(ctx);

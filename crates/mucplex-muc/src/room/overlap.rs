@@ -152,9 +152,26 @@ impl Duplicates {
         }
     }
 
+    /// Whether the new carrier is still to bring messages that are known.
+    pub(super) fn have_messages(&self) -> bool {
+        self.brought.iter().any(has_body)
+    }
+
     /// Whether the new carrier is still to bring a change of subject that is known.
     pub(super) fn have_subject(&self) -> bool {
         self.brought.iter().any(super::message::is_subject)
+    }
+
+    /// Whether a presence was taken for a duplicate, and it is not certain that it was one.
+    pub(super) fn are_open(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// No more has come for a while: what was taken and is not known was new. Messages are still not
+    /// to come twice.
+    pub(super) fn close(&mut self) -> BTreeMap<String, Frame> {
+        self.brought.retain(|frame| frame.kind() == Kind::Message);
+        std::mem::take(&mut self.taken)
     }
 
     /// Judges a live stanza of the new carrier.

@@ -1,5 +1,7 @@
 //! Presences in the room: those of others, and the account's own (XEP-0045 7.7, 9, 10.9).
 
+use std::collections::BTreeMap;
+
 use mucplex_xml::Frame;
 
 use super::dormant::Removal;
@@ -99,6 +101,12 @@ impl Room {
             Verdict::Duplicate => return true,
             Verdict::New(owed) => owed,
         };
+        self.tell_owed(ctx, owed);
+        false
+    }
+
+    /// Presences that were taken for duplicates, and are told if they say what is not known.
+    pub(super) fn tell_owed(&mut self, ctx: &mut Context<'_>, owed: BTreeMap<String, Frame>) {
         for (nick, presence) in owed {
             let known = match self.view.others.get(&nick) {
                 Some(known) => same_presence(known, &presence),
@@ -109,7 +117,6 @@ impl Room {
                 self.fan_out(ctx, &presence);
             }
         }
-        false
     }
 
     /// Keeps what late joiners are to be told. A change of nick is an unavailable with 303 and

@@ -224,6 +224,7 @@ impl Room {
             || self.is_being_renamed()
             || self.vanished
             || !self.farewells.are_done()
+            || self.duplicates.have_messages()
     }
 
     /// Nothing has touched the room since the last process, and its stream may be resumed.

@@ -23,6 +23,9 @@ use crate::{SessionId, ns};
 /// back by then.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
 
+/// How long after the leave of another stream the room may tell what that one said.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// Presences that may wait for the answer to a change of nick.
 const MOST_BEHIND: usize = 64;
 
@@ -42,6 +45,9 @@ pub(super) struct Standing {
     behind: VecDeque<(SessionId, Frame)>,
     /// When the room is told that nobody is there.
     away_at: Option<Instant>,
+    /// Until when a join that another uplink sent before it was given up may tell the room something
+    /// older.
+    doubted_until: Option<Instant>,
     /// Somebody has come, gone or spoken since it was last looked whether the room is to be told.
     changed: bool,
 }
@@ -113,6 +119,11 @@ impl Standing {
         self.spoken += 1;
         let (presence, order) = (presence.compact(), self.spoken);
         self.proposed.insert(session, Said { presence, order });
+    }
+
+    /// A stream that was given up has left the room: what it said last may be what the room knows.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubted_until = now.checked_add(DOUBT);
     }
 
     /// Nobody is in the room, and it is about to be told so.
@@ -195,7 +206,9 @@ impl Room {
         if !matches!(self.phase, Phase::Joined) {
             return;
         }
-        let news = self.standing.changed || !self.standing.behind.is_empty();
+        let news = self.standing.changed
+            || !self.standing.behind.is_empty()
+            || self.standing.doubted_until.is_some();
         if !news && !self.attached.is_empty() {
             self.standing.away_at = None;
             return;
@@ -207,6 +220,9 @@ impl Room {
             }
         }
         let settled = self.handover.is_none() && self.carrier_stays(ctx) && !changes_nick;
+        if settled {
+            self.repeat_standing(ctx);
+        }
         if self.attached.is_empty() {
             self.settle_absence(ctx, settled);
             return;
@@ -234,6 +250,37 @@ impl Room {
         let nick = self.own.nick().to_owned();
         self.note_in_flight(ctx, asking, &presence, Some(&nick), way);
         self.sent_presence = presence;
+    }
+
+    /// The room knows something older of the account than what it was told last.
+    fn repeat_standing(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now.instant;
+        if self
+            .standing
+            .doubted_until
+            .take_if(|until| *until <= now)
+            .is_some()
+        {
+            return;
+        }
+        let open = self.in_flight.asks_for(self.own.nick());
+        let Some(own) = self.view.own.as_ref().filter(|_| !open) else {
+            return;
+        };
+        let shows = |presence| availability(presence) == availability(&self.sent_presence);
+        if self.standing.doubted_until.is_none() || shows(own) {
+            return;
+        }
+        self.standing.doubted_until = None;
+        let to = self.own.to_string();
+        let id = format!("{}{}", super::iq::ID_PREFIX, ctx.fresh_id());
+        let again = stanza::edit(&without_muc(&self.sent_presence), |patch, presence| {
+            let root = presence.root();
+            patch.remove_attr(&root, "from");
+            patch.set_attr(&root, "id", &id);
+            patch.set_attr(&root, "to", &to);
+        });
+        ctx.send(self.carrier, &again);
     }
 
     /// Nobody is in the room: it is told so after a while.

@@ -74,6 +74,8 @@ impl Room {
             }
         };
         if !handover.overlaps {
+            // What was on its way before may reach the room behind this join.
+            self.standing.doubt(ctx.now.instant);
             self.tell_own(ctx, &handover);
             self.tell_missed(ctx, &handover);
             self.tell_subject(ctx, &handover);
@@ -112,6 +114,17 @@ impl Room {
     pub(super) fn expects_echo(&self, ctx: &Context<'_>) -> bool {
         let now = ctx.now.instant;
         self.handover.is_some() || self.handed_over.is_some_and(|at| now < at + ECHO_TIME)
+    }
+
+    /// When it is certain which presences the carriers have both brought.
+    pub(super) fn overlap_deadline(&self) -> Option<Instant> {
+        let at = self.handed_over.filter(|_| self.duplicates.are_open())?;
+        at.checked_add(ECHO_TIME)
+    }
+
+    pub(super) fn close_overlap(&mut self, ctx: &mut Context<'_>) {
+        let owed = self.duplicates.close();
+        self.tell_owed(ctx, owed);
     }
 
     /// How the room is otherwise than the sessions know it: what came to pass while no carrier
@@ -222,9 +235,12 @@ impl Room {
         let known = self
             .backlog
             .marks_since(recent.unwrap_or(std::time::SystemTime::UNIX_EPOCH));
-        let before = self.backlog.first_said().is_some_and(|first| stamp < first);
+        let late = matches!(self.past, Past::Late { .. });
+        // From before all that the account has asked for at first.
+        let is_older = |first| stamp < first || !late && stamp == first;
+        let before = self.backlog.first_said().is_some_and(is_older);
         let is_new = !before && !missed(known, std::slice::from_ref(frame)).is_empty();
-        if is_new && matches!(self.past, Past::Late { .. }) {
+        if is_new && late {
             self.tell_past_message(ctx, frame);
             return true;
         }
@@ -233,7 +249,7 @@ impl Room {
 }
 
 /// The leaving of an occupant, made from its last presence.
-fn gone(presence: &Frame) -> Frame {
+pub(super) fn gone(presence: &Frame) -> Frame {
     stanza::edit(presence, |patch, presence| {
         let root = presence.root();
         patch.set_attr(&root, "type", "unavailable");

@@ -11,9 +11,12 @@
     reason = "a test stops where something is not as it should be"
 )]
 
+mod anchor;
+mod bookmarks;
 mod comeback;
 mod csi;
 mod dialect;
+mod dormant;
 mod handover;
 mod handover_races;
 mod history;
@@ -26,6 +29,7 @@ mod model;
 mod never;
 mod nick;
 mod occupants;
+mod others;
 mod people;
 mod persist;
 mod ping;
@@ -37,6 +41,8 @@ mod restore;
 mod routes;
 mod scribe;
 mod service;
+mod silence;
+mod sleep;
 mod standby;
 mod standing;
 mod store;

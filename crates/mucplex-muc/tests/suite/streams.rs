@@ -112,6 +112,12 @@ impl World {
             let (session, enabled) = (SessionId(session), *enabled);
             self.input(&account, Input::SessionCarbons { session, enabled });
         }
+        for room in match &route {
+            ServerRoute::Bookmarks(rooms) => rooms.clone(),
+            _ => Vec::new(),
+        } {
+            self.input(&account, Input::BookmarkRetracted { room });
+        }
         let uplink = &self.uplinks[&id];
         match route {
             ServerRoute::Direct | ServerRoute::Carbons(_) | ServerRoute::Bookmarks(_) => {

@@ -222,6 +222,17 @@ impl Owner {
             ..self.shared.rooms.clone()
         };
         self.hub = Hub::restore(self.account.clone(), policy, restored.rooms, now());
+        let lost = self.shared.lost.remove(&self.account.0);
+        for lost in lost.into_iter().flat_map(|(_, lost)| lost) {
+            // What was written to a client that does not count, it counts as having.
+            let all = lost.sent.iter().map(|(_, mark)| *mark).max();
+            let number = match lost.device.stream {
+                Some(_) => lost.has,
+                None => lost.has.max(all.unwrap_or_default()),
+            };
+            let resource = lost.device.resource;
+            self.drive(Input::Served { resource, number }, Freight::default());
+        }
         if !self.hub.keeps_state() || self.keyring.is_empty() || !self.shared.anchors.enabled {
             return;
         }

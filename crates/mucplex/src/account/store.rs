@@ -132,7 +132,9 @@ impl Keeper {
         }
         let mut batch = Batch::new(self.account.clone());
         batch.ops = std::mem::take(&mut self.ops);
-        batch.held.extend(custody.map(|it| Box::new(it) as Box<dyn Send>));
+        batch
+            .held
+            .extend(custody.map(|it| Box::new(it) as Box<dyn Send>));
         self.store.submit(batch);
     }
 }

@@ -336,7 +336,8 @@ impl Anchor {
             at: SystemTime::now(),
         });
         let stream = stream.map(Box::new);
-        self.tell(AccountInput::AnchorStream { uplink, stream }).await;
+        self.tell(AccountInput::AnchorStream { uplink, stream })
+            .await;
     }
 
     async fn tell(&self, input: AccountInput) {

@@ -108,15 +108,6 @@ impl Steady {
         Flow::Continue(())
     }
 
-    /// A client that goes without having ended its stream was served so far.
-    pub(super) fn note_served(&mut self) {
-        if let Some(client) = &self.client
-            && !self.client_ended
-        {
-            self.served = Some(client.outbox().mark());
-        }
-    }
-
     /// Lets a client that is still there go with what it is owed, on its own time.
     pub(super) fn dismiss_client(&mut self, farewell: Farewell) {
         self.flush_held();

@@ -12,6 +12,7 @@ use std::{
 use jid::BareJid;
 use mucplex_muc::{AccountJid, SessionId};
 use mucplex_net::Connection;
+use mucplex_store::Device;
 use mucplex_stream::{
     Attach, BindDecision, Bound, DialFailure, Found, Input, ListenerTls, Login, Output, Resumed,
     sm::{Count, SmId},
@@ -239,9 +240,27 @@ impl<'a> LoginTask<'a> {
                 self.claim = Some(claim);
                 found
             }
-            None => Found::Unknown { h: None },
+            None => {
+                self.tell_served(previd, h).await;
+                Found::Unknown { h: None }
+            }
         };
         self.login.handle(Input::SessionFound(found));
+    }
+
+    /// A client tells how much it has received of a session that is no more: what it gets when it
+    /// joins its rooms again goes on from there.
+    async fn tell_served(&self, previd: &SmId, h: Count) {
+        let Some(lost) = self.shared.sessions.recall(previd) else {
+            return;
+        };
+        let number = lost.mark_at(h.get());
+        let Device {
+            account, resource, ..
+        } = lost.device;
+        let owner = Accounts::owner(self.shared, &AccountJid(account));
+        // An owner that ends at this moment keeps nothing that this could be about.
+        let _ = owner.send(AccountInput::Served { resource, number }).await;
     }
 
     /// Both connections go to the session that the client has resumed.

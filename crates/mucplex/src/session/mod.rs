@@ -11,6 +11,7 @@ mod ending;
 mod login;
 mod mail;
 mod queue;
+mod served;
 mod server;
 mod sleep;
 mod steady;

@@ -128,6 +128,10 @@ impl Steady {
         client.push(enabled.to_bytes());
         client.keep_until_acknowledged();
         client.counts_peer(Management::new());
+        let stream = self.resumption.as_ref().map(|it| it.id.as_str().to_owned());
+        if let Some(journal) = &mut self.journal {
+            journal.set_stream(stream);
+        }
         debug!(resumes, "stream management with the client");
     }
 

@@ -28,6 +28,7 @@ use std::{
 
 use mucplex_muc::{AccountJid, Csi, RouteSettings, Routes, SessionId, UplinkId};
 use mucplex_net::{Budget, Freight};
+use mucplex_store::SessionJournal;
 use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
 use tokio::{
@@ -97,6 +98,10 @@ pub(super) struct Steady {
     pub(super) has_siblings: bool,
     /// The client has ended its stream.
     pub(super) client_ended: bool,
+    /// What the client has been sent is noted here before it is written.
+    pub(super) journal: Option<SessionJournal>,
+    /// The latest mark of what it has, as it was noted.
+    pub(super) noted: u64,
     /// The latest mark of what a client has had that was lost.
     pub(super) served: Option<u64>,
     /// Another session has bound the same full JID: the server ends this one.
@@ -200,6 +205,8 @@ impl Steady {
             client_has_more: true,
             uplink_has_more: true,
             client_ended: false,
+            journal: None,
+            noted: 0,
             served: None,
             replaced: false,
             retained: None,
@@ -362,6 +369,7 @@ impl Steady {
         if let Some(client) = &mut self.client {
             client.flush_counts(now);
         }
+        self.note_marks();
         if let Some(client) = &mut self.client
             && let Poll::Ready(Err(error)) = client.poll_write(cx)
         {

@@ -157,8 +157,13 @@ impl Life {
     pub(crate) fn forget_troubles(&mut self) {
         (self.lost, self.destroyed) = (false, false);
         self.suspended = false;
-        self.grades = [[Grade::Exact; 3]; 2];
-        self.broken = [[false; 3]; 2];
-        self.put = [[false; 3]; 2];
+        // Without an uplink there is more to come.
+        for account in 0..ACCOUNTS.len() {
+            if self.has_carrier(account) {
+                self.grades[account] = [Grade::Exact; 3];
+                self.broken[account] = [false; 3];
+                self.put[account] = [false; 3];
+            }
+        }
     }
 }

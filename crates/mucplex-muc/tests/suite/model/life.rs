@@ -141,8 +141,13 @@ impl Life {
                 self.world.anchor(ACCOUNTS[account]);
             }
             Op::Expect(account, expected) => self.world.expect_anchor(ACCOUNTS[account], expected),
-            // A change of nick that hangs on a suspended stream splits the account for a while.
-            Op::Suspend(uplink) if !self.destroyed && !self.setting.renames => {
+            // A change of nick that hangs on a suspended stream splits the account for a while; so does
+            // a join, where the room knows one stream under a nick.
+            Op::Suspend(uplink)
+                if !self.destroyed
+                    && !self.setting.renames
+                    && self.setting.dialect.second_stream =>
+            {
                 if let Some(uplink) = self.uplink(uplink) {
                     self.is_suspended(uplink);
                     self.world.suspend(uplink);

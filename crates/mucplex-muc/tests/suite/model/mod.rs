@@ -20,6 +20,7 @@ mod carriers;
 mod life;
 mod people;
 mod rest;
+mod restored;
 mod retold;
 mod runner;
 mod script;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::life::{Keep, Life};
-use super::script::{RANKS, ROOMS, SHOWS};
+use super::script::{NICKS, RANKS, ROOMS, SHOWS};
 use super::view::Grade;
 use crate::ledger::ACCOUNTS;
 
@@ -37,7 +37,8 @@ impl Life {
             for account in 0..ACCOUNTS.len() {
                 self.check_occupancy(account, room);
                 // A joiner that goes before it is granted its nick leaves its presence behind.
-                if !self.setting.renames {
+                // What a suspended stream was to say may come late.
+                if !self.setting.renames && !self.suspended {
                     self.check_standing(account, room);
                 }
             }
@@ -110,6 +111,7 @@ impl Life {
             Keep::In => assert!(
                 inside
                     || !self.has_carrier(account)
+                    || self.nick_is_taken(account, room)
                     || self.grades[account][room] == Grade::Gap && !self.anybody_in(account, room),
                 "{jid}: {} is not in it any more",
                 ACCOUNTS[account]
@@ -124,6 +126,14 @@ impl Life {
         } else if !self.setting.stays {
             self.keep[account][room] = Keep::Out;
         }
+    }
+
+    /// Somebody else has a nick the account may have had when nobody carried the room.
+    fn nick_is_taken(&self, account: usize, room: usize) -> bool {
+        let mut all = self.world.service.known(ROOMS[room]).occupants.iter();
+        let own = NICKS[account];
+        self.grades[account][room] == Grade::Gap
+            && all.any(|it| own.contains(&&*it.nick) && it.bare != ACCOUNTS[account])
     }
 
     fn check_view(&mut self, id: u64, room: usize) {
@@ -227,7 +237,7 @@ impl Life {
                 "{who} is lost"
             );
             assert!(
-                times == 0 || spoken.inside,
+                times == 0 || spoken.inside || self.asks.returned.contains(&spoken.session),
                 "{who}, which is not in the room, is said"
             );
             let all = &self.world.service.known(ROOMS[spoken.room]).said;

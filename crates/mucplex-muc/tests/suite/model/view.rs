@@ -192,6 +192,12 @@ impl View {
             }
             Seen::Gone { own: true, .. } => self.take_live(seen, ledger, rules),
             Seen::Here { nick: None, .. } => Ok(Outcome::Stays),
+            // The uplink that was to bring the past is gone, and another one begins anew.
+            Seen::Here { own: true, .. } if rules.grade == Grade::Gap => {
+                self.past.clear();
+                self.stage = Stage::Asked;
+                self.take_before_self(seen, ledger, rules)
+            }
             _ if rules.subject && rules.grade != Grade::Gap => {
                 Err("between the self-presence and the subject".to_owned())
             }
@@ -260,8 +266,14 @@ impl View {
                     let before = std::mem::replace(&mut self.own, known.clone());
                     // The proxy answers where the room is told nothing.
                     if self.answerable > 0 && before == known {
+                        // The echo of another stream's coming looks the same.
+                        let here = self.at.clone();
                         if self.advance(seen, ledger, rules).is_err() {
                             self.answerable -= 1;
+                        } else {
+                            self.at.extend(here);
+                            self.at.sort_unstable();
+                            self.at.dedup();
                         }
                         return Ok(outcome);
                     }

@@ -179,7 +179,12 @@ impl Life {
     /// An uplink joins a room that another one of the account may be in.
     fn is_handed_over(&mut self, uplink: u64, room: usize) {
         let of = account(&self.world.uplinks[&uplink].account).unwrap();
-        if self.watch.is_handed_over(of, room, &self.world) {
+        let mut ways = self.watch.ways.iter();
+        let others = ways.any(|((other, r), way)| {
+            let own = self.world.uplinks[other].account == ACCOUNTS[of];
+            own && *other != uplink && *r == room && *way != Way::Out
+        });
+        if others {
             let grade = self.grade_of_handover();
             self.mark(of, room, grade);
         }
