@@ -196,9 +196,10 @@ impl Backlog {
         self.messages.back().map(|message| message.number)
     }
 
-    /// When the latest message was said.
-    pub(crate) fn last_said(&self) -> Option<SystemTime> {
-        self.messages.iter().map(|message| message.at).max()
+    /// When the last message came, whatever its stamp says.
+    pub(crate) fn last_heard(&self) -> Option<SystemTime> {
+        let micros = Duration::from_micros(self.last_number()?);
+        SystemTime::UNIX_EPOCH.checked_add(micros)
     }
 
     /// Marks of the messages that are not older than `oldest`.

@@ -9,6 +9,10 @@
 //! uplink without a session, carries the rooms before all others, and the account stays in them
 //! while its clients come, sleep and go.
 //!
+//! What a hub knows can outlive its process: it tells each [`Change`], and [`Hub::restore`] goes on
+//! from what they add up to. Messages have numbers, and each session that was lost gets what is
+//! behind the last one it was served.
+//!
 //! [`Routes`] is the part of it that each session's task holds itself: it tells which stanzas go to
 //! the hub, so that all others can go straight through. [`Csi`] is the other part: it holds back
 //! what a client can wait for while nobody looks at it.

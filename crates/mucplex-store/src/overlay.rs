@@ -19,7 +19,8 @@ impl Snapshot {
             | Op::ReplaceOccupants { room, .. }
             | Op::AddMessage { room, .. }
             | Op::DropMessages(room)
-            | Op::PutServed(Served { room, .. }) => {
+            | Op::PutServed(Served { room, .. })
+            | Op::RemoveServed { room, .. } => {
                 if let Some(room) = self.rooms.get_mut(room) {
                     room.apply(op);
                 }
@@ -62,10 +63,7 @@ impl Snapshot {
         record.joined_at = as_stored(record.joined_at);
         record.detached_since = record.detached_since.map(as_stored);
         match self.rooms.get_mut(&record.room) {
-            Some(stored) => {
-                record.next_message = record.next_message.max(stored.record.next_message);
-                stored.record = record;
-            }
+            Some(stored) => stored.record = record,
             None => {
                 let stored = StoredRoom {
                     record,
@@ -115,8 +113,6 @@ impl StoredRoom {
             Op::AddMessage { message, .. } => {
                 let mut message = message.clone();
                 message.at = as_stored(message.at);
-                let next = message.number.saturating_add(1);
-                self.record.next_message = self.record.next_message.max(next);
                 put(&mut self.messages, message, |message| message.number);
             }
             Op::DropMessages(_) => self.messages.clear(),
@@ -124,6 +120,9 @@ impl StoredRoom {
                 let mut served = served.clone();
                 served.at = as_stored(served.at);
                 put(&mut self.served, served, |served| served.resource.clone());
+            }
+            Op::RemoveServed { resource, .. } => {
+                self.served.retain(|served| served.resource != *resource);
             }
             Op::PutRoom(_)
             | Op::ForgetRoom(_)

@@ -96,8 +96,7 @@ fn rooms(
     let mut statement = file.prepare_cached(
         "SELECT id, jid, nick, sent_presence, own_presence, room_presence, subject, password,
                 non_anonymous, logged, reflects_join_id, nick_assigned, unsettled, joined_at,
-                detached_since, max(next_message,
-                    1 + ifnull((SELECT max(number) FROM message WHERE room = room.id), -1))
+                detached_since, carrier, spoken, wanted
          FROM room WHERE account = ?1",
     )?;
     let mut rows = statement.query([account])?;
@@ -133,7 +132,9 @@ fn record(row: &Row<'_>) -> Result<RoomRecord, LoadError> {
         unsettled: row.get(12)?,
         joined_at: time(row.get(13)?),
         detached_since: row.get::<_, Option<i64>>(14)?.map(time),
-        next_message: unsigned(row.get(15)?),
+        carrier: row.get(15)?,
+        spoken: row.get(16)?,
+        wanted: row.get(17)?,
     })
 }
 
@@ -178,14 +179,18 @@ fn messages(file: &Connection, room: i64, bounds: &Bounds) -> rusqlite::Result<V
 }
 
 fn served(file: &Connection, id: i64, room: &BareJid) -> rusqlite::Result<Vec<Served>> {
-    let sql = "SELECT resource, number, at FROM served WHERE room = ?1 ORDER BY resource";
+    let sql = "SELECT resource, number, joined, replay, before, at FROM served
+               WHERE room = ?1 ORDER BY resource";
     file.prepare_cached(sql)?
         .query_map([id], |row| {
             Ok(Served {
                 room: room.clone(),
                 resource: row.get(0)?,
-                number: unsigned(row.get(1)?),
-                at: time(row.get(2)?),
+                number: row.get::<_, Option<i64>>(1)?.map(unsigned),
+                joined: unsigned(row.get(2)?),
+                replay: unsigned(row.get(3)?),
+                before: row.get::<_, Option<i64>>(4)?.map(unsigned),
+                at: time(row.get(5)?),
             })
         })?
         .collect()

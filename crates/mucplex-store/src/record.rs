@@ -26,6 +26,8 @@ pub struct RoomRecord {
     pub subject: Option<Bytes>,
     /// The password the account gave, to join again with.
     pub password: Option<String>,
+    /// The full JID of the uplink on which the account is in the room.
+    pub carrier: Option<String>,
     /// Status 100: occupants' full JIDs are shown.
     pub non_anonymous: bool,
     /// Status 170: the room's talk is logged.
@@ -34,15 +36,16 @@ pub struct RoomRecord {
     pub reflects_join_id: bool,
     /// Status 210: the service chose the nick.
     pub nick_assigned: bool,
+    /// The room has been shown what a session says of itself.
+    pub spoken: bool,
+    /// The account is to be in the room.
+    pub wanted: bool,
     /// A join, a leave or a hand-over was under way: only the room knows how it ended.
     pub unsettled: bool,
     /// Since when the account is in the room.
     pub joined_at: SystemTime,
     /// Since when no session has joined; `None` while one has.
     pub detached_since: Option<SystemTime>,
-    /// The number of the next message. It never falls: what is stored is the largest that was put
-    /// or that follows from a message that was added.
-    pub next_message: u64,
 }
 
 /// Another occupant of a room.
@@ -76,9 +79,15 @@ pub struct Served {
     pub room: BareJid,
     /// The device, by its resource.
     pub resource: String,
-    /// The last message it has for certain.
-    pub number: u64,
-    /// When that was known.
+    /// The last message it has for certain, if that is known.
+    pub number: Option<u64>,
+    /// Where its last join was complete.
+    pub joined: u64,
+    /// Where what its last join brought began.
+    pub replay: u64,
+    /// What it had before that join.
+    pub before: Option<u64>,
+    /// When this was noted.
     pub at: SystemTime,
 }
 
@@ -160,6 +169,13 @@ pub enum Op {
     DropMessages(BareJid),
     /// How far a device has been served.
     PutServed(Served),
+    /// The device is a stranger when it comes again.
+    RemoveServed {
+        /// The room.
+        room: BareJid,
+        /// The device, by its resource.
+        resource: String,
+    },
     /// The stream of the anchor, new or changed.
     PutAnchor(AnchorState),
     /// The count of handled stanzas alone; without an anchor it does nothing.
@@ -282,6 +298,7 @@ impl Op {
             | Self::ForgetRoom(_)
             | Self::DropMessages(_)
             | Self::PutServed(_)
+            | Self::RemoveServed { .. }
             | Self::PutAnchor(_)
             | Self::AnchorHandled { .. }
             | Self::RemoveAnchor

@@ -12,7 +12,7 @@ use crate::{
     Options,
     read::Bounds,
     time::{before, day, millis, signed},
-    write::{Growth, drop_messages, run},
+    write::{Growth, drop_messages},
 };
 
 /// Between two passes.
@@ -218,11 +218,6 @@ impl Retention {
 fn drop_old_messages(file: &mut Connection, oldest: SystemTime) -> rusqlite::Result<bool> {
     let oldest = millis(oldest);
     let transaction = file.transaction()?;
-    // As in `drop_messages`: numbers must not come again.
-    let sql = "UPDATE room SET next_message = max(next_message,
-                   1 + (SELECT max(number) FROM message WHERE room = room.id))
-               WHERE id IN (SELECT room FROM message WHERE at < ?1 ORDER BY at LIMIT ?2)";
-    run(&transaction, sql, [oldest, ROWS])?;
     let sql = "DELETE FROM message WHERE id IN
                (SELECT id FROM message WHERE at < ?1 ORDER BY at LIMIT ?2)";
     let gone = transaction.prepare_cached(sql)?.execute([oldest, ROWS])?;

@@ -16,14 +16,16 @@ CREATE TABLE room (
     room_presence BLOB,
     subject BLOB,
     password TEXT,
+    carrier TEXT,
     non_anonymous INTEGER NOT NULL,
     logged INTEGER NOT NULL,
     reflects_join_id INTEGER NOT NULL,
     nick_assigned INTEGER NOT NULL,
+    spoken INTEGER NOT NULL,
+    wanted INTEGER NOT NULL,
     unsettled INTEGER NOT NULL,
     joined_at INTEGER NOT NULL,
     detached_since INTEGER,
-    next_message INTEGER NOT NULL,
     UNIQUE (account, jid)
 ) STRICT;
 
@@ -50,7 +52,10 @@ CREATE INDEX message_at ON message (at);
 CREATE TABLE served (
     room INTEGER NOT NULL REFERENCES room ON DELETE CASCADE,
     resource TEXT NOT NULL,
-    number INTEGER NOT NULL,
+    number INTEGER,
+    joined INTEGER NOT NULL,
+    replay INTEGER NOT NULL,
+    before INTEGER,
     at INTEGER NOT NULL,
     PRIMARY KEY (room, resource)
 ) STRICT, WITHOUT ROWID;

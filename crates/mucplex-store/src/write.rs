@@ -130,7 +130,8 @@ fn of_account(
         | Op::ReplaceOccupants { room, .. }
         | Op::AddMessage { room, .. }
         | Op::DropMessages(room)
-        | Op::PutServed(Served { room, .. }) => match account.room(file, room)? {
+        | Op::PutServed(Served { room, .. })
+        | Op::RemoveServed { room, .. } => match account.room(file, room)? {
             Some(room) => of_room(file, room, growth, op),
             None => Ok(()),
         },
@@ -183,14 +184,23 @@ fn of_room(file: &Connection, room: i64, growth: &mut Growth, op: &Op) -> rusqli
         }
         Op::DropMessages(_) => drop_messages(file, room, i64::MAX),
         Op::PutServed(served) => {
-            let sql = "INSERT OR REPLACE INTO served (room, resource, number, at)
-                       VALUES (?1, ?2, ?3, ?4)";
-            let number = signed(served.number);
-            run(
-                file,
-                sql,
-                params![room, served.resource, number, millis(served.at)],
-            )
+            let sql = "INSERT OR REPLACE INTO served
+                           (room, resource, number, joined, replay, before, at)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let values = params![
+                room,
+                served.resource,
+                served.number.map(signed),
+                signed(served.joined),
+                signed(served.replay),
+                served.before.map(signed),
+                millis(served.at),
+            ];
+            run(file, sql, values)
+        }
+        Op::RemoveServed { resource, .. } => {
+            let sql = "DELETE FROM served WHERE room = ?1 AND resource = ?2";
+            run(file, sql, params![room, resource])
         }
         Op::PutRoom(_)
         | Op::ForgetRoom(_)
@@ -205,13 +215,8 @@ fn of_room(file: &Connection, room: i64, growth: &mut Growth, op: &Op) -> rusqli
     }
 }
 
-/// Drops the messages up to a number. What they say of the next number is kept: served marks would
-/// mean other messages if numbers came again.
+/// Drops the messages up to a number.
 pub(crate) fn drop_messages(file: &Connection, room: i64, up_to: i64) -> rusqlite::Result<()> {
-    let sql = "UPDATE room SET next_message = max(next_message,
-                   1 + ifnull((SELECT max(number) FROM message WHERE room = ?1), -1))
-               WHERE id = ?1";
-    run(file, sql, params![room])?;
     let sql = "DELETE FROM message WHERE room = ?1 AND number <= ?2";
     run(file, sql, params![room, up_to])
 }
@@ -219,8 +224,9 @@ pub(crate) fn drop_messages(file: &Connection, room: i64, up_to: i64) -> rusqlit
 fn put_room(file: &Connection, account: i64, record: &RoomRecord) -> rusqlite::Result<()> {
     let sql = "INSERT INTO room (account, jid, nick, sent_presence, own_presence, room_presence,
                    subject, password, non_anonymous, logged, reflects_join_id, nick_assigned,
-                   unsettled, joined_at, detached_since, next_message)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                   unsettled, joined_at, detached_since, carrier, spoken, wanted)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                   ?17, ?18)
                ON CONFLICT DO UPDATE SET nick = excluded.nick,
                    sent_presence = excluded.sent_presence, own_presence = excluded.own_presence,
                    room_presence = excluded.room_presence, subject = excluded.subject,
@@ -228,7 +234,8 @@ fn put_room(file: &Connection, account: i64, record: &RoomRecord) -> rusqlite::R
                    logged = excluded.logged, reflects_join_id = excluded.reflects_join_id,
                    nick_assigned = excluded.nick_assigned, unsettled = excluded.unsettled,
                    joined_at = excluded.joined_at, detached_since = excluded.detached_since,
-                   next_message = max(next_message, excluded.next_message)";
+                   carrier = excluded.carrier, spoken = excluded.spoken,
+                   wanted = excluded.wanted";
     let values = params![
         account,
         record.room.as_str(),
@@ -245,7 +252,9 @@ fn put_room(file: &Connection, account: i64, record: &RoomRecord) -> rusqlite::R
         record.unsettled,
         millis(record.joined_at),
         record.detached_since.map(millis),
-        signed(record.next_message),
+        record.carrier,
+        record.spoken,
+        record.wanted,
     ];
     run(file, sql, values)
 }

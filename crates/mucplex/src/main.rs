@@ -4,6 +4,7 @@ mod account;
 mod alarm;
 mod anchor;
 mod config;
+mod keeping;
 mod logging;
 mod management;
 mod pace;

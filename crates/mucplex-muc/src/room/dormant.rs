@@ -95,7 +95,8 @@ impl Room {
 
     /// Whether the room is still to say something on this uplink that nobody else will.
     pub(crate) fn has_words_for(&self, uplink: UplinkId) -> bool {
-        self.farewells.expects(uplink) || self.is_gone() && self.in_flight.waits_on(uplink)
+        let over = matches!(self.phase, Phase::Leaving(_) | Phase::Gone);
+        self.farewells.expects(uplink) || over && self.in_flight.waits_on(uplink)
     }
 
     pub(crate) fn has(&self, session: SessionId) -> bool {

@@ -202,13 +202,15 @@ impl InFlight {
     }
 
     /// What was held for this session is not sent after all, and the session is told.
-    pub(super) fn not_sent(&mut self, session: SessionId, frame: &Frame) {
+    /// Gives whether it still waits for an answer.
+    pub(super) fn not_sent(&mut self, session: SessionId, frame: &Frame) -> bool {
         let id = frame.id();
         let place = self.sent.iter().position(|sent| {
             let same = sent.kind == frame.kind() && sent.id.as_deref() == id.as_deref();
             sent.way == Way::Held && sent.session == session && same
         });
-        place.and_then(|place| self.take(place));
+        let held = place.and_then(|place| self.take(place));
+        held.is_none_or(|held| !held.disowned)
     }
 
     /// The uplink is lost; nobody knows what of this has reached the room.

@@ -234,8 +234,9 @@ impl Room {
         frame: &Frame,
     ) {
         if frame.kind() != Kind::Iq {
-            self.in_flight.not_sent(session, frame);
-            self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
+            if self.in_flight.not_sent(session, frame) {
+                self.refuse(ctx, session, frame, &StanzaError::NO_ANSWER);
+            }
         } else if let Some(sent) = number_of(frame).and_then(|it| self.iqs.sent.remove(&it)) {
             self.answer_given_up(ctx, sent);
         }

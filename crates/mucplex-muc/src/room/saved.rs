@@ -245,7 +245,7 @@ impl Room {
         for message in messages {
             backlog.push(message);
         }
-        let heard_at = backlog.last_said().unwrap_or(room.joined_at);
+        let heard_at = backlog.last_heard().unwrap_or(room.joined_at);
         let away = room.detached_since.map_or(Duration::ZERO, |since| {
             now.wall.duration_since(since).unwrap_or_default()
         });

@@ -320,3 +320,112 @@ fn b63_numbers_go_on_where_the_clock_was_set_back() {
     assert_eq!(stored.messages.len(), 3);
     assert!(*stored.messages.last_key_value().unwrap().0 > before);
 }
+
+#[test]
+fn b63_the_answer_to_a_join_of_the_process_before_is_not_told_twice() {
+    let mut w = World::of(PROSODY);
+    w.other_joins("bob", TEA);
+    let phone = w.bind("phone");
+    w.joined(phone, "alice");
+    says(&mut w, &["a", "b"]);
+    // The room has answered the anchor's join, and the process that has asked is no more.
+    let anchor = w.anchor(ALICE);
+    w.all_up(anchor);
+    w.other_says("bob", TEA, "c");
+    let anchor = w.kill(Some(anchor)).unwrap();
+    w.anchor_returns(anchor);
+    let desk = w.bind("desk");
+    w.join(desk, TEA, "alice");
+    w.run();
+    w.other_says("bob", TEA, "d");
+    w.run();
+    let seen = w.seen(desk);
+    let said = seen.iter().filter(|line| line.contains(" bob: "));
+    let said: Vec<_> = said.collect();
+    assert_eq!(
+        said,
+        [
+            "past bob: a",
+            "past bob: b",
+            "past bob: c",
+            "message bob: d"
+        ]
+    );
+    assert_eq!(w.stored().messages.len(), 4);
+}
+
+#[test]
+fn b63_what_two_carriers_bring_is_not_told_twice_after_a_restart() {
+    let mut w = World::of(PROSODY);
+    w.other_joins("bob", TEA);
+    let phone = w.bind("phone");
+    w.joined(phone, "alice");
+    let anchor = w.anchor(ALICE);
+    w.all_up(anchor);
+    w.all_down(anchor);
+    // The phone's stream still brings it, and the anchor's will bring it once more.
+    w.other_says("bob", TEA, "a");
+    w.all_up(w.up(phone));
+    w.all_down(w.up(phone));
+    assert_eq!(w.stored().messages.len(), 1);
+    assert!(w.stored().room.unsettled);
+    let anchor = w.kill(Some(anchor)).unwrap();
+    w.anchor_returns(anchor);
+    w.run();
+    assert_eq!(w.stored().messages.len(), 1);
+}
+
+#[test]
+fn b60_history_that_comes_late_is_not_live() {
+    let mut w = World::of(PROSODY);
+    w.other_joins("bob", TEA);
+    let phone = w.bind("phone");
+    w.joined(phone, "alice");
+    says(&mut w, &["a", "b"]);
+    w.seen(phone);
+    let anchor = w.anchor(ALICE);
+    w.all_up(anchor);
+    // The room's presences, and then nothing for as long as a subject may take.
+    assert!(w.step_down(anchor) && w.step_down(anchor));
+    w.wait(Duration::from_secs(11));
+    w.run();
+    let seen = w.seen(phone);
+    assert!(!seen.iter().any(|line| line.contains(" bob: ")), "{seen:?}");
+    says(&mut w, &["c"]);
+    assert_eq!(w.seen(phone), ["message bob: c"]);
+    assert_eq!(w.stored().messages.len(), 3);
+}
+
+#[test]
+fn b60_what_was_said_before_the_account_came_is_not_missed() {
+    let mut w = World::of(PROSODY);
+    w.other_joins("bob", TEA);
+    for n in 0..25 {
+        w.other_says("bob", TEA, &format!("m{n}"));
+    }
+    let (phone, desk) = (w.bind("phone"), w.bind("desk"));
+    w.join(phone, TEA, "alice");
+    w.run();
+    w.join(desk, TEA, "alice");
+    w.run();
+    assert_eq!(w.stored().messages.len(), 20);
+    w.seen(desk);
+    w.lose(w.up(phone));
+    w.other_says("bob", TEA, "m25");
+    w.run();
+    let seen = w.seen(desk);
+    let said = seen.iter().filter(|line| line.contains(" bob: "));
+    assert_eq!(said.collect::<Vec<_>>(), ["past bob: m25"]);
+}
+
+#[test]
+fn b63_a_room_that_was_made_anew_meanwhile_has_another_past() {
+    let (mut w, _, _) = anchored();
+    says(&mut w, &["a", "b"]);
+    w.kill(None);
+    w.run();
+    w.service.rooms.remove(TEA);
+    w.anchor(ALICE);
+    w.run();
+    assert!(w.stored().messages.is_empty());
+}

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use mucplex_muc::AccountJid;
 use mucplex_store::{Device, Lost};
 use tracing::warn;
 
@@ -61,10 +60,5 @@ impl Steady {
             let lost = Lost { device, has, sent };
             self.shared.sessions.remember(lost, Instant::now());
         }
-    }
-
-    /// The account of the session.
-    pub(super) fn account_jid(&self) -> AccountJid {
-        AccountJid(self.uplink.jid.to_bare())
     }
 }

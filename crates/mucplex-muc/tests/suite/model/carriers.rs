@@ -1,12 +1,55 @@
 //! Sessions and uplinks that go, and how much of the ideal still holds then.
 
 use super::life::{Keep, Life, Setting};
-use super::script::ROOMS;
+use super::script::{Op, ROOMS};
 use super::view::Grade;
 use super::watch::Way;
 use crate::ledger::{self, ACCOUNTS};
 
 impl Life {
+    /// Anchors come, clients sleep, streams are suspended. `false` if it is another step.
+    pub(crate) fn stands_by(&mut self, op: Op) -> bool {
+        match op {
+            Op::Sleep(slot) => self.session(slot, |life, id| {
+                if !life.world.withholds(id) {
+                    life.world.sleep(id);
+                }
+            }),
+            Op::Wake(slot) => {
+                if let Some(id) = self.slots[slot] {
+                    self.world.wake(id);
+                }
+            }
+            Op::Anchor(account) => {
+                self.world.anchor(ACCOUNTS[account]);
+            }
+            Op::Expect(account, expected) => self.world.expect_anchor(ACCOUNTS[account], expected),
+            // A change of nick that hangs on a suspended stream splits the account for a while; so does
+            // a join, where the room knows one stream under a nick.
+            Op::Suspend(uplink)
+                if !self.destroyed
+                    && !self.setting.renames
+                    && self.setting.dialect.second_stream =>
+            {
+                if let Some(uplink) = self.uplink(uplink) {
+                    self.is_suspended(uplink);
+                    self.world.suspend(uplink);
+                }
+            }
+            Op::Resume(uplink) => {
+                if let Some(uplink) = self.uplink(uplink) {
+                    self.world.resume(uplink);
+                }
+            }
+            Op::Available(slot) => self.session(slot, |life, id| {
+                life.world.sessions.get_mut(&id).unwrap().available = true;
+            }),
+            Op::Suspend(_) => {}
+            _ => return false,
+        }
+        true
+    }
+
     /// A session is no longer there, or is about to be: it has left no room.
     pub(crate) fn goes(&mut self, id: u64) {
         let account = self.accounts[&id];

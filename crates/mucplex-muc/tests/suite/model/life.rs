@@ -127,40 +127,6 @@ impl Life {
 
     pub(crate) fn act(&mut self, op: Op) {
         match op {
-            Op::Sleep(slot) => self.session(slot, |life, id| {
-                if !life.world.withholds(id) {
-                    life.world.sleep(id);
-                }
-            }),
-            Op::Wake(slot) => {
-                if let Some(id) = self.slots[slot] {
-                    self.world.wake(id);
-                }
-            }
-            Op::Anchor(account) => {
-                self.world.anchor(ACCOUNTS[account]);
-            }
-            Op::Expect(account, expected) => self.world.expect_anchor(ACCOUNTS[account], expected),
-            // A change of nick that hangs on a suspended stream splits the account for a while; so does
-            // a join, where the room knows one stream under a nick.
-            Op::Suspend(uplink)
-                if !self.destroyed
-                    && !self.setting.renames
-                    && self.setting.dialect.second_stream =>
-            {
-                if let Some(uplink) = self.uplink(uplink) {
-                    self.is_suspended(uplink);
-                    self.world.suspend(uplink);
-                }
-            }
-            Op::Resume(uplink) => {
-                if let Some(uplink) = self.uplink(uplink) {
-                    self.world.resume(uplink);
-                }
-            }
-            Op::Available(slot) => self.session(slot, |life, id| {
-                life.world.sessions.get_mut(&id).unwrap().available = true;
-            }),
             Op::Bind(slot) if self.slots[slot].is_none() => {
                 self.count += 1;
                 self.bind(slot, format!("r{}", self.count));
@@ -215,6 +181,7 @@ impl Life {
             Op::Run => self.run(),
             Op::Rest => self.rest(),
             Op::Wait(seconds) => self.wait(seconds),
+            op if self.stands_by(op) => {}
             op => self.act_in_room(op),
         }
         self.look();
@@ -407,7 +374,7 @@ impl Life {
         format!("{kind}{}", self.count)
     }
 
-    fn session(&mut self, slot: usize, act: impl FnOnce(&mut Self, u64)) {
+    pub(crate) fn session(&mut self, slot: usize, act: impl FnOnce(&mut Self, u64)) {
         if let Some(id) = self.slots[slot].filter(|id| !self.world.sessions[id].asleep) {
             act(self, id);
         }
@@ -427,7 +394,7 @@ impl Life {
         }
     }
 
-    fn uplink(&self, n: usize) -> Option<u64> {
+    pub(crate) fn uplink(&self, n: usize) -> Option<u64> {
         let busy = |uplink: &crate::world::Uplink| uplink.open || !uplink.up.is_empty();
         let all = self.world.uplinks.iter().filter(|(_, it)| busy(it));
         let count = all.clone().count().max(1);

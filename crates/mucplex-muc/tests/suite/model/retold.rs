@@ -212,3 +212,91 @@ fn a_nick_asked_for_before_a_kick_is_not_waited_for() {
         ],
     );
 }
+
+/// The uplink of a session that ended in its sleep was never given back.
+#[test]
+fn a_sleeper_that_ends_leaves_nothing_behind() {
+    retold(
+        EJABBERD,
+        true,
+        true,
+        false,
+        &[Op::Bind(2), Op::Anchor(0), Op::Sleep(2)],
+    );
+}
+
+/// What had waited for an answer all the time of a stay was due again and again at its end.
+#[test]
+fn the_end_of_a_stay_is_the_end_of_it() {
+    retold(
+        SPARSE,
+        true,
+        true,
+        true,
+        &[
+            Op::Bind(0),
+            Op::Join(0, 0, 0, 1),
+            Op::Wait(35),
+            Op::Nick(0, 0, 2),
+            Op::Leave(0, 0),
+            Op::Bind(2),
+            Op::Join(0, 0, 0, 3),
+        ],
+    );
+}
+
+/// The join went into a suspended stream before the leave that was owed there.
+#[test]
+fn a_leave_that_is_owed_goes_before_a_join() {
+    retold(
+        EJABBERD,
+        true,
+        true,
+        false,
+        &[
+            Op::Bind(3),
+            Op::Suspend(4),
+            Op::Join(3, 0, 0, 2),
+            Op::Leave(3, 0),
+            Op::Join(3, 0, 2, 3),
+        ],
+    );
+}
+
+/// The answers to a join that was left again on a suspended stream came to its session.
+#[test]
+fn what_is_left_on_a_suspended_stream_is_left() {
+    retold(
+        SPARSE,
+        true,
+        true,
+        false,
+        &[
+            Op::Bind(4),
+            Op::Join(4, 0, 2, 3),
+            Op::Suspend(1),
+            Op::Leave(4, 0),
+        ],
+    );
+}
+
+/// A newer anchor came while the only stream in the room was that of the one before, on its way in.
+#[test]
+fn an_anchor_that_is_followed_ends_what_it_has_begun() {
+    retold(
+        EJABBERD,
+        true,
+        true,
+        false,
+        &[
+            Op::Bind(4),
+            Op::Join(4, 0, 1, 2),
+            Op::Run,
+            Op::Lose(0),
+            Op::Rest,
+            Op::Anchor(1),
+            Op::Up(0, 3),
+            Op::Anchor(1),
+        ],
+    );
+}
