@@ -13,7 +13,7 @@ use mucplex_testkit::xml::{NS_CLIENT, NS_DELAY, NS_MUC_ADMIN, Stanza, escape};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::raw::WITHOUT_ANCHORS;
+use crate::raw::{WITHOUT_ANCHORS, uncounted};
 
 /// A running proxy and the tap by which it reaches its server.
 pub(crate) struct Front {
@@ -82,10 +82,11 @@ impl Front {
         newest.expect("a session has an uplink")
     }
 
-    /// Bytes that have gone to the server so far, on all uplinks.
+    /// Bytes that have gone to the server so far, on all uplinks, but for those of stream
+    /// management.
     pub(crate) fn sent_upstream(&self) -> usize {
         let recordings = self.tap.recordings();
-        recordings.iter().map(|it| it.up.len()).sum()
+        recordings.iter().map(|it| uncounted(&it.up).len()).sum()
     }
 
     /// Waits until the proxy has no more use for this uplink: what a session's end causes has been

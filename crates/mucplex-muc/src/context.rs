@@ -287,6 +287,11 @@ impl Context<'_> {
     }
 
     /// A fresh number for a message or a mark.
+    pub(crate) fn number_of(&mut self, message: &Frame) -> (u64, u64) {
+        self.numbers.of_message(message, self.now.wall)
+    }
+
+    /// A number for what is no message.
     pub(crate) fn number(&mut self) -> u64 {
         self.numbers.next(self.now.wall)
     }

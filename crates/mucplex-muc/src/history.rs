@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -86,6 +87,10 @@ impl HistoryLimits {
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     last: u64,
+    last_message: u64,
+    /// Messages that a process before this one has numbered and not stored, by fingerprint: sessions
+    /// may have them, and they come again.
+    known: HashMap<u64, u64>,
 }
 
 impl Numbers {
@@ -95,6 +100,40 @@ impl Numbers {
         let micros = since_epoch.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0));
         self.last = (self.last + 1).max(micros);
         self.last
+    }
+
+    /// The number of a message, and what sessions are marked with that are sent it now.
+    pub(crate) fn of_message(&mut self, frame: &Frame, now: SystemTime) -> (u64, u64) {
+        let known = match self.known.is_empty() {
+            true => None,
+            false => self.known.remove(&fingerprint(frame)),
+        };
+        // Behind a message that is new, an old number would be out of order.
+        if let Some(number) = known.filter(|number| *number > self.last_message) {
+            self.last_message = number;
+            if number > self.last {
+                self.last = number;
+                return (number, number);
+            }
+            return (number, self.next(now));
+        }
+        let number = self.next(now);
+        self.last_message = number;
+        (number, number)
+    }
+
+    /// Numbers that a process before this one has given to messages it has not stored.
+    pub(crate) fn know(&mut self, said: impl IntoIterator<Item = (u64, u64)>) {
+        let said = said
+            .into_iter()
+            .map(|(number, fingerprint)| (fingerprint, number));
+        self.known.extend(said);
+    }
+
+    /// A message that is stored.
+    pub(crate) fn note_message(&mut self, number: u64) {
+        self.last_message = self.last_message.max(number);
+        self.note(number);
     }
 
     /// This number was given before.
@@ -303,6 +342,13 @@ struct Content {
     id: Option<String>,
     stanza_id: Option<String>,
     bodies: Vec<String>,
+}
+
+/// The content of a message in brief: the same for the same message, whichever way it came.
+pub fn fingerprint(frame: &Frame) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content(frame).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn content(frame: &Frame) -> Content {

@@ -159,6 +159,9 @@ pub struct Served {
 pub struct Saved {
     /// In any order.
     pub rooms: Vec<SavedState>,
+    /// Numbers and [fingerprints](crate::fingerprint) of messages that were given to sessions before
+    /// they were stored, and may not be: they keep their numbers when they come again.
+    pub said: Vec<(u64, u64)>,
 }
 
 /// All that was stored of a room.

@@ -12,6 +12,7 @@
 //! SENT     place in the stream       mark       a room message, or the end of a join
 //! HAS      place in the stream       mark       the device surely has everything up to there
 //! ENDED    -                         -          the session is over, and all of it is known elsewhere
+//! SAID     number                    fingerprint    a message of the account, about to be given out
 //! ```
 
 use std::{
@@ -32,6 +33,9 @@ const OPENED: u8 = 1;
 const SENT: u8 = 2;
 const HAS: u8 = 3;
 const ENDED: u8 = 4;
+const SAID: u8 = 5;
+/// Of the latest messages of an account: more than can be on their way to the store.
+const MOST_SAID: usize = 512;
 const RECORD: usize = 25;
 /// A file that has grown to this is followed by a new one.
 const MOST_BYTES: u64 = 32 * 1024 * 1024;
@@ -79,6 +83,15 @@ pub struct Lost {
     pub sent: Vec<(u64, u64)>,
 }
 
+/// What a journal says of the process before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Its sessions.
+    pub lost: Vec<Lost>,
+    /// The latest messages of its accounts: numbers and fingerprints. They may not be stored.
+    pub said: HashMap<BareJid, Vec<(u64, u64)>>,
+}
+
 impl Lost {
     /// The mark of the last of what a device has that has received so many stanzas of its stream,
     /// modulo 2^32.
@@ -88,8 +101,18 @@ impl Lost {
         // Those behind `h` are within half a turn.
         let has = |place: u64| h.wrapping_sub(counts(place)) < u32::MAX / 2;
         let received = self.sent.iter().filter(|(place, _)| has(*place));
-        received.map(|(_, mark)| *mark).max().unwrap_or(self.has).max(self.has)
+        received
+            .map(|(_, mark)| *mark)
+            .max()
+            .unwrap_or(self.has)
+            .max(self.has)
     }
+}
+
+/// The part of one account.
+#[derive(Debug)]
+pub struct AccountJournal {
+    inner: SessionJournal,
 }
 
 /// The part of one session.
@@ -110,7 +133,7 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn open(path: &Path) -> io::Result<(Self, Vec<Lost>)> {
+    pub fn open(path: &Path) -> io::Result<(Self, Before)> {
         let mut bytes = Vec::new();
         for file in [older(path), path.to_owned()] {
             match File::open(&file) {
@@ -119,7 +142,7 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         }
-        let lost = read(&bytes);
+        let before = read(&bytes);
         let journal = Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
@@ -133,8 +156,20 @@ impl Journal {
         };
         match std::fs::remove_file(older(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok((journal, lost)),
+            Ok(()) | Err(_) => Ok((journal, before)),
         }
+    }
+
+    /// The part of an account.
+    #[must_use]
+    pub fn account(&self, account: BareJid) -> AccountJournal {
+        let device = Device {
+            account,
+            resource: String::new(),
+            stream: None,
+        };
+        let inner = self.session(device);
+        AccountJournal { inner }
     }
 
     /// The part of a new session.
@@ -148,6 +183,20 @@ impl Journal {
             sent: Vec::new(),
             has: (0, 0),
         }
+    }
+}
+
+impl AccountJournal {
+    /// This message is about to be given to sessions under this number.
+    ///
+    /// # Errors
+    /// As [`SessionJournal::sent`].
+    pub fn said(&mut self, number: u64, fingerprint: u64) -> io::Result<()> {
+        if self.inner.sent.len() == MOST_SAID {
+            self.inner.sent.drain(..MOST_SAID / 2);
+        }
+        self.inner.sent.push((number, fingerprint));
+        self.inner.note(SAID, &[(number, fingerprint)])
     }
 }
 
@@ -211,8 +260,10 @@ impl SessionJournal {
         put(bytes, OPENED, self.number, text.len() as u64, 0);
         bytes.extend_from_slice(text.as_bytes());
         put(bytes, HAS, self.number, self.has.0, self.has.1);
-        for (place, mark) in &self.sent {
-            put(bytes, SENT, self.number, *place, *mark);
+        let of_account = self.device.resource.is_empty();
+        let kind = if of_account { SAID } else { SENT };
+        for (one, two) in &self.sent {
+            put(bytes, kind, self.number, *one, *two);
         }
     }
 }
@@ -271,7 +322,7 @@ fn put(bytes: &mut Vec<u8>, kind: u8, session: u64, one: u64, two: u64) {
 }
 
 /// The sessions of a journal, as far as it can be read: its last record may be broken off.
-fn read(bytes: &[u8]) -> Vec<Lost> {
+fn read(bytes: &[u8]) -> Before {
     let mut sessions: HashMap<u64, Lost> = HashMap::new();
     let mut rest = bytes;
     while let Some((record, behind)) = rest.split_first_chunk::<RECORD>() {
@@ -292,7 +343,7 @@ fn read(bytes: &[u8]) -> Vec<Lost> {
                     sessions.insert(session, Lost { device, has, sent });
                 }
             }
-            SENT => {
+            SENT | SAID => {
                 if let Some(session) = sessions.get_mut(&session) {
                     session.sent.push((one, two));
                 }
@@ -307,7 +358,16 @@ fn read(bytes: &[u8]) -> Vec<Lost> {
             _ => break,
         }
     }
-    sessions.into_values().collect()
+    let mut before = Before::default();
+    for lost in sessions.into_values() {
+        if lost.device.resource.is_empty() {
+            let said = before.said.entry(lost.device.account).or_default();
+            said.extend(lost.sent);
+        } else {
+            before.lost.push(lost);
+        }
+    }
+    before
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {
@@ -341,8 +401,8 @@ mod tests {
     fn what_a_dead_process_had_sent_is_known() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sent");
-        let (journal, lost) = Journal::open(&path).unwrap();
-        assert_eq!(lost, []);
+        let (journal, before) = Journal::open(&path).unwrap();
+        assert_eq!(before, Before::default());
         let mut session = journal.session(phone(Some("id")));
         session.sent(&[(3, 30), (5, 50)]).unwrap();
         session.has(4).unwrap();
@@ -350,16 +410,25 @@ mod tests {
         let mut gone = journal.session(phone(None));
         gone.sent(&[(1, 10)]).unwrap();
         drop(gone);
+        let mut account = journal.account(phone(None).account);
+        account.said(7, 70).unwrap();
+        account.said(8, 80).unwrap();
         // The death of a process drops nothing.
-        std::mem::forget(session);
+        std::mem::forget((session, account));
 
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(&[SENT, 0, 0]).unwrap();
-        let (_, lost) = Journal::open(&path).unwrap();
-        let [lost] = lost.as_slice() else { panic!("{lost:?}") };
+        let (_, before) = Journal::open(&path).unwrap();
+        assert_eq!(before.said[&phone(None).account], [(7, 70), (8, 80)]);
+        let [lost] = before.lost.as_slice() else {
+            panic!("{before:?}")
+        };
         assert_eq!((&lost.device, lost.has), (&phone(Some("id")), 30));
-        assert_eq!([4, 5, 8, 9, 20].map(|h| lost.mark_at(h)), [30, 50, 50, 90, 90]);
-        assert_eq!(Journal::open(&path).unwrap().1, []);
+        assert_eq!(
+            [4, 5, 8, 9, 20].map(|h| lost.mark_at(h)),
+            [30, 50, 50, 90, 90]
+        );
+        assert_eq!(Journal::open(&path).unwrap().1, Before::default());
     }
 
     #[test]
@@ -367,16 +436,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sent");
         let (journal, _) = Journal::open(&path).unwrap();
-        let [mut busy, mut quiet] = [Some("busy"), Some("quiet")].map(|id| journal.session(phone(id)));
+        let [mut busy, mut quiet] =
+            [Some("busy"), Some("quiet")].map(|id| journal.session(phone(id)));
         quiet.sent(&[(1, 1)]).unwrap();
         busy.sent(&[(1, 10), (2, 20)]).unwrap();
         busy.has(1).unwrap();
         journal.shared.lock().turn(&path).unwrap();
         busy.sent(&[(3, 30)]).unwrap();
         std::mem::forget((busy, quiet));
-        let (_, mut lost) = Journal::open(&path).unwrap();
+        let (_, before) = Journal::open(&path).unwrap();
+        let mut lost = before.lost;
         lost.sort_by_key(|it| it.has);
-        let [quiet, busy] = lost.as_slice() else { panic!("{lost:?}") };
+        let [quiet, busy] = lost.as_slice() else {
+            panic!("{lost:?}")
+        };
         assert_eq!((quiet.mark_at(0), quiet.mark_at(1)), (0, 1));
         assert_eq!([1, 2, 3].map(|h| busy.mark_at(h)), [10, 20, 30]);
     }
@@ -390,6 +463,9 @@ mod tests {
             has: 1,
             sent: vec![(turn - 1, 2), (turn + 1, 3)],
         };
-        assert_eq!([u32::MAX - 1, u32::MAX, 0, 1].map(|h| lost.mark_at(h)), [1, 2, 2, 3]);
+        assert_eq!(
+            [u32::MAX - 1, u32::MAX, 0, 1].map(|h| lost.mark_at(h)),
+            [1, 2, 2, 3]
+        );
     }
 }

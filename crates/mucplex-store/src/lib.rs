@@ -81,8 +81,8 @@ mod time;
 mod write;
 mod writer;
 
-pub use journal::{Device, Journal, Lost, SessionJournal};
 pub use error::{CloseError, LoadError, OpenError};
+pub use journal::{AccountJournal, Before, Device, Journal, Lost, SessionJournal};
 pub use queue::Health;
 pub use read::Bounds;
 pub use record::{

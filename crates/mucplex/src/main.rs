@@ -141,13 +141,13 @@ fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Kept
     };
     let store = Store::open(path, options).context("cannot open the store")?;
     let beside = path.with_added_extension("sent");
-    let (journal, lost) = Journal::open(&beside)
-        .with_context(|| format!("cannot keep {}", beside.display()))?;
-    info!(path = %path.display(), sessions_lost = lost.len(), "store opened");
+    let (journal, before) =
+        Journal::open(&beside).with_context(|| format!("cannot keep {}", beside.display()))?;
+    info!(path = %path.display(), sessions_lost = before.lost.len(), "store opened");
     Ok(Some(Kept {
         store,
         journal,
-        lost,
+        before,
     }))
 }
 

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use jid::BareJid;
 use mucplex_muc::{AccountJid, Passthrough, Policy};
 use mucplex_net::{ClientTls, Dialer, Listener, ServerTls, Target, TlsError};
-use mucplex_store::{Journal, Lost, Store};
+use mucplex_store::{Before, Journal, Lost, Store};
 use mucplex_stream::{DomainSettings, ListenerTls, UpstreamTls};
 use mucplex_xml::Limits;
 use tokio::{
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     /// owners have asked.
     pub(crate) journal: Option<Journal>,
     pub(crate) lost: DashMap<BareJid, Vec<Lost>>,
+    pub(crate) said: DashMap<BareJid, Vec<(u64, u64)>>,
     pub(crate) passthrough: Passthrough,
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Arc<Sessions>,
@@ -67,8 +68,8 @@ pub(crate) struct Shared {
 pub(crate) struct Kept {
     pub(crate) store: Store,
     pub(crate) journal: Journal,
-    /// Sessions that were there when the process before died.
-    pub(crate) lost: Vec<Lost>,
+    /// What was going on when the process before died.
+    pub(crate) before: Before,
 }
 
 /// How a domain's server is reached.
@@ -98,17 +99,17 @@ impl Server {
             .map(|domain| (domain.name.clone(), domain.identity.clone()))
             .collect();
         let tls = ServerTls::new(&identities)?;
-        let (store, journal, lost) = match kept {
+        let (store, journal, before) = match kept {
             Some(Kept {
                 store,
                 journal,
-                lost,
-            }) => (Some(store), Some(journal), lost),
-            None => (None, None, Vec::new()),
+                before,
+            }) => (Some(store), Some(journal), before),
+            None => (None, None, Before::default()),
         };
         let sessions = Arc::new(Sessions::default());
         let by_account = DashMap::<BareJid, Vec<Lost>>::new();
-        for lost in lost {
+        for lost in before.lost {
             sessions.remember(lost.clone(), Instant::now());
             let account = lost.device.account.clone();
             by_account.entry(account).or_default().push(lost);
@@ -153,6 +154,7 @@ impl Server {
                 store,
                 journal,
                 lost: by_account,
+                said: before.said.into_iter().collect(),
                 accounts: Accounts::default(),
                 sessions,
                 stop: CancellationToken::new(),
@@ -323,6 +325,7 @@ impl Shared {
             Passthrough::default(),
             session,
             anchors,
+            None,
         );
         server.unwrap().shared
     }

@@ -6,6 +6,7 @@ use mucplex_testkit::scripted::{Peer, ScriptedServer};
 use mucplex_testkit::server::{Account, Kind};
 use mucplex_testkit::xml::{NS_MUC_ADMIN, NS_MUC_OWNER, NS_MUC_USER, Stanza};
 
+use crate::raw::WITHOUT_ANCHORS;
 use crate::stage::{Stage, impersonal, leave, mark, moderate, outline, through};
 
 crate::tests![
@@ -32,7 +33,8 @@ struct Scripted {
 impl Scripted {
     async fn new(stage: &Stage) -> Self {
         let server = ScriptedServer::start().await.unwrap();
-        let proxy = Setup::new(server.address()).start().await.unwrap();
+        let setup = Setup::new(server.address()).section(WITHOUT_ANCHORS);
+        let proxy = setup.start().await.unwrap();
         let alice = Account::new(stage.server, "alice", "secret");
         let login = |resource| proxy.login(&alice).resource(resource);
         let (phone, laptop) = (login("phone"), login("laptop"));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mucplex_testkit::client::{Client, Login, Mechanism};
+use mucplex_testkit::client::{Answers, Client, Device, Login, Loss, Mechanism};
 use mucplex_testkit::server::Account;
 use tempfile::TempDir;
 
-use crate::stage::{Front, Stage, mark, outline, until};
+use crate::stage::{Front, Stage, Talk, mark, outline, until};
 
 crate::tests![
     b63_with_sealed_keys_the_room_sees_nothing,
@@ -144,61 +144,75 @@ async fn b63_without_keys_the_next_session_brings_the_account_back(mut stage: St
 }
 
 async fn b57_a_lost_session_gets_what_it_has_missed(mut stage: Stage) {
-    let kept = Kept::start(&mut stage, true, "").await;
+    let short = "[session]\nresume_timeout = '1s'";
+    let kept = Kept::start(&mut stage, true, short).await;
     let mut bob = stage.room_with_bob().await;
     let mut carol = stage.guest("carol").await;
     let alice = stage.account("alice").await;
-    let mut phone = kept.plain(&alice, "phone").connect().await.unwrap();
+    let mut phone = Device::connect(kept.plain(&alice, "phone")).await.unwrap();
     let mut laptop = kept.plain(&alice, "laptop").connect().await.unwrap();
-    for client in [&mut phone, &mut laptop] {
+    for client in [&mut *phone, &mut laptop] {
         client.join(&stage.room, "alice").await.unwrap();
     }
     mark(&mut carol, &stage.room, [&mut bob, &mut phone, &mut laptop]).await;
-    phone.reset_connection().unwrap();
+    phone.request_ack().await.unwrap();
+    bob.say(&stage.room, "received, and not acknowledged")
+        .await
+        .unwrap();
+    phone.answer(Answers::Never);
+    until(&mut phone, "received, and not acknowledged").await;
+    let uplink = kept.front.uplink(&phone);
+    phone.lose(Loss::Reset);
     // More than a late joiner gets by default.
     let missed: Vec<String> = (0..30).map(|it| format!("missed {it}")).collect();
     for body in &missed {
         bob.say(&stage.room, body).await.unwrap();
     }
     until(&mut laptop, "missed 29").await;
-    let mut phone = kept.plain(&alice, "phone").connect().await.unwrap();
+    kept.front.released(uplink).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    phone.answer(Answers::Always);
+    assert!(!phone.come_back().await.unwrap());
     assert_eq!(joins(&mut phone, &stage.room).await, missed);
     // Who has ended its stream is a stranger.
-    phone.close().await.unwrap();
-    let mut phone = kept.plain(&alice, "phone").connect().await.unwrap();
+    phone.end().await.unwrap();
+    phone.bind().await.unwrap();
     assert_eq!(joins(&mut phone, &stage.room).await, missed[10..]);
 }
 
+/// SIGKILL while messages come: the phone tells how much it has received.
 async fn b57_b63_what_a_session_was_served_outlives_the_process(mut stage: Stage) {
     let mut kept = Kept::start(&mut stage, true, "").await;
-    let mut bob = stage.room_with_bob().await;
-    let mut carol = stage.guest("carol").await;
+    let bob = stage.room_with_bob().await;
     let alice = stage.account("alice").await;
-    let mut phone = kept.plain(&alice, "phone").connect().await.unwrap();
-    let mut laptop = kept.plain(&alice, "laptop").connect().await.unwrap();
-    for client in [&mut phone, &mut laptop] {
-        client.join(&stage.room, "alice").await.unwrap();
+    let mut phone = Device::connect(kept.plain(&alice, "phone")).await.unwrap();
+    phone.join(&stage.room, "alice").await.unwrap();
+    let mut talk = Talk::start(bob, &stage.room, "bob");
+    let mut last = 0;
+    for round in 1..=4 {
+        let said = talk.more(7).await;
+        until(&mut phone, &format!("bob {said}")).await;
+        if round % 2 == 0 {
+            phone.answer(Answers::Never);
+        }
+        let said = talk.more(2).await;
+        until(&mut phone, &format!("bob {said}")).await;
+        kept.kill().await;
+        talk.more(3).await;
+        kept.restart().await;
+        kept.down("<resumed", round).await;
+        phone.answer(Answers::Always);
+        assert!(!phone.come_back().await.unwrap());
+        let joined = phone.join(&stage.room, "alice").await.unwrap();
+        assert_eq!(joined.nicks(), ["bob"]);
+        last = talk.more(1).await;
+        until(&mut phone, &format!("bob {last}")).await;
     }
-    mark(&mut carol, &stage.room, [&mut bob, &mut phone, &mut laptop]).await;
-    let uplink = kept.front.uplink(&phone);
-    phone.reset_connection().unwrap();
-    kept.front.released(uplink).await;
-    bob.say(&stage.room, "one").await.unwrap();
-    until(&mut laptop, "one").await;
-    kept.kill().await;
-    bob.say(&stage.room, "two").await.unwrap();
-    until(&mut carol, "two").await;
-    kept.restart().await;
-    kept.down("<resumed", 1).await;
-    bob.say(&stage.room, "three").await.unwrap();
-    until(&mut carol, "three").await;
-    let mut phone = kept.plain(&alice, "phone").connect().await.unwrap();
-    let mut bodies = joins(&mut phone, &stage.room).await;
-    if bodies.len() < 3 {
-        until(&mut phone, "three").await;
-        bodies.push("three".into());
-    }
-    assert_eq!(bodies, ["one", "two", "three"]);
+    drop(talk.stop().await);
+    let heard = phone.bodies_from(&stage.room);
+    let first: usize = heard[0].trim_start_matches("bob ").parse().unwrap();
+    let all: Vec<String> = (first..=last).map(|it| format!("bob {it}")).collect();
+    assert_eq!(heard[..all.len()], all);
 }
 
 async fn b64_anchors_are_left_to_be_resumed(mut stage: Stage) {

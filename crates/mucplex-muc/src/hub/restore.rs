@@ -23,10 +23,11 @@ impl Hub {
             if !state.room.wanted || hub.policy.stay.is_zero() {
                 hub.ghosts.insert(jid, Box::new(state.room));
             } else if let Some(room) = Room::restored(now, &hub.policy, state) {
-                hub.numbers.note(room.largest_number());
+                hub.numbers.note_message(room.largest_number());
                 hub.rooms.insert(jid, room);
             }
         }
+        hub.numbers.know(saved.said);
         // Answers to what the process before has asked are not for this one.
         hub.next_id = hub.numbers.next(now.wall);
         hub.with_all_rooms(now, |_, _| {});

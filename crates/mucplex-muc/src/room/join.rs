@@ -332,7 +332,7 @@ impl Room {
             return;
         }
         if let Some(stamp) = history::room_stamp(frame, &self.jid) {
-            let number = ctx.number();
+            let (number, _) = ctx.number_of(frame);
             self.backlog.push_replayed(frame.compact(), stamp, number);
             return;
         }

@@ -171,8 +171,8 @@ impl Room {
             self.fan_out(ctx, frame);
             self.set_subject(ctx, frame);
         } else if has_body(frame) {
-            let number = ctx.number();
-            self.fan_out_marked(ctx, frame, number);
+            let (number, mark) = ctx.number_of(frame);
+            self.fan_out_marked(ctx, frame, mark);
             let now = ctx.now.wall;
             self.backlog.push_live(frame.compact(), now, number);
         } else {

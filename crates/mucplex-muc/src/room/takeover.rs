@@ -211,8 +211,8 @@ impl Room {
         if from.is_some_and(|from| from.nick.as_deref() == Some(self.own.nick())) {
             self.in_flight.reflected(message);
         }
-        let number = ctx.number();
-        self.fan_out_marked(ctx, message, number);
+        let (number, mark) = ctx.number_of(message);
+        self.fan_out_marked(ctx, message, mark);
         self.backlog.push_replayed(message.compact(), stamp, number);
     }
 

@@ -224,12 +224,8 @@ impl Owner {
         self.hub = Hub::restore(self.account.clone(), policy, restored.rooms, now());
         let lost = self.shared.lost.remove(&self.account.0);
         for lost in lost.into_iter().flat_map(|(_, lost)| lost) {
-            // What was written to a client that does not count, it counts as having.
-            let all = lost.sent.iter().map(|(_, mark)| *mark).max();
-            let number = match lost.device.stream {
-                Some(_) => lost.has,
-                None => lost.has.max(all.unwrap_or_default()),
-            };
+            // If its client comes back and tells what it has received, that is more.
+            let number = lost.has;
             let resource = lost.device.resource;
             self.drive(Input::Served { resource, number }, Freight::default());
         }
@@ -328,6 +324,7 @@ impl Owner {
                 available,
                 served,
             } => {
+                debug!(account = %self.account, %session, ?served, "a session has ended");
                 self.sessions.remove(&session);
                 self.tell_siblings();
                 self.drive(
@@ -401,6 +398,7 @@ impl Owner {
                 }
             }
             AccountInput::Served { resource, number } => {
+                debug!(account = %self.account, resource, number, "served so far");
                 self.drive(Input::Served { resource, number }, Freight::default());
             }
             AccountInput::UplinkLost { uplink } => {
@@ -511,8 +509,17 @@ impl Owner {
 
     fn hub_input(&mut self, input: Input, freight: Freight) {
         let mut freight = Some(freight);
+        let mut not_retained = Vec::new();
         self.hub.handle(now(), input);
+        let mut outputs = Vec::new();
         while let Some(output) = self.hub.poll_output() {
+            match (output, &mut self.keeper) {
+                // Noted before anybody is told.
+                (Output::Persist(change), Some(keeper)) => keeper.change(*change),
+                (output, _) => outputs.push(output),
+            }
+        }
+        for output in outputs {
             match output {
                 Output::ToClient {
                     session,
@@ -521,11 +528,8 @@ impl Owner {
                     urgency,
                     mark,
                 } => self.deliver(session, stanza, owned, urgency, mark),
-                Output::Persist(change) => {
-                    if let Some(keeper) = &mut self.keeper {
-                        keeper.change(*change);
-                    }
-                }
+                // There is nothing to keep it in.
+                Output::Persist(_) => {}
                 Output::ToServer { uplink, stanza } => {
                     let freight = freight.take().unwrap_or_default();
                     self.send_to_uplink(uplink, SessionInput::ToServer { stanza, freight });
@@ -534,6 +538,10 @@ impl Owner {
                     self.send_to_uplink(uplink, SessionInput::Carry(room));
                 }
                 Output::Release { uplink } => self.send_to_uplink(uplink, SessionInput::Release),
+                Output::Retain { uplink } if !self.shared.anchors.enabled => {
+                    self.send_to_uplink(uplink, SessionInput::Release);
+                    not_retained.push(uplink);
+                }
                 Output::Retain { uplink } => {
                     self.anchor = Some(uplink);
                     match self.home() {
@@ -544,6 +552,9 @@ impl Owner {
                     }
                 }
             }
+        }
+        for uplink in not_retained {
+            self.hub_input(Input::UplinkLost { uplink }, Freight::default());
         }
     }
 

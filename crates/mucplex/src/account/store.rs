@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use jid::BareJid;
-use mucplex_muc::{AccountJid, Change, Saved};
+use mucplex_muc::{AccountJid, Change, Saved, fingerprint};
 use mucplex_net::Custody;
-use mucplex_store::{AnchorState, Batch, Op, Snapshot, Store};
+use mucplex_store::{AccountJournal, AnchorState, Batch, Op, Snapshot, Store};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
@@ -21,6 +21,7 @@ pub(super) struct Keeper {
     ops: Vec<Op>,
     /// The account's keys are in the store.
     has_key: bool,
+    journal: Option<AccountJournal>,
 }
 
 /// What was kept.
@@ -59,9 +60,15 @@ impl Keeper {
             account: account.0.clone(),
             ops: Vec::new(),
             has_key: snapshot.key.is_some(),
+            journal: shared
+                .journal
+                .as_ref()
+                .map(|it| it.account(account.0.clone())),
         };
         keeper.unseal(shared, &snapshot, keyring);
-        let (rooms, unreadable) = keeping::saved(&snapshot);
+        let (mut rooms, unreadable) = keeping::saved(&snapshot);
+        let said = shared.said.remove(&account.0);
+        rooms.said = said.map(|(_, said)| said).unwrap_or_default();
         for room in unreadable {
             error!(%account, %room, "what was kept of a room cannot be read");
             keeper.ops.push(Op::ForgetRoom(room));
@@ -85,8 +92,14 @@ impl Keeper {
         }
     }
 
-    /// A change of the hub.
+    /// A change of the hub, before sessions are told what it comes of.
     pub(super) fn change(&mut self, change: Change) {
+        if let Change::Message { message, .. } = &change
+            && let Some(journal) = &mut self.journal
+            && let Err(error) = journal.said(message.number, fingerprint(&message.frame))
+        {
+            warn!(account = %self.account, %error, "what was said cannot be noted");
+        }
         self.ops.push(keeping::op(change));
     }
 

@@ -6,12 +6,15 @@ use mucplex_store::{Device, Lost};
 use tracing::warn;
 
 use super::steady::Steady;
+use crate::stream::Stream;
 
 impl Steady {
     /// Notes what is about to be written to the client, and what it has, where that is to be known
     /// after the death of the process.
     pub(super) fn note_marks(&mut self) {
-        let Some(client) = &mut self.client else {
+        // What was written to a client that does not acknowledge may lie in a dead connection: it is
+        // a stranger when it comes back, as with the server alone.
+        let Some(client) = self.client.as_mut().filter(|it| it.management().is_some()) else {
             return;
         };
         let marks = client.outbox_mut().take_marks();
@@ -28,7 +31,11 @@ impl Steady {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let mut noted = if marks.is_empty() { Ok(()) } else { journal.sent(&marks) };
+        let mut noted = if marks.is_empty() {
+            Ok(())
+        } else {
+            journal.sent(&marks)
+        };
         if mark > self.noted {
             self.noted = mark;
             noted = noted.and(journal.has(place));
@@ -49,7 +56,8 @@ impl Steady {
     /// A client that goes without having ended its stream was served so far. If it comes back and
     /// tells more than it had acknowledged, that counts.
     pub(super) fn note_served(&mut self) {
-        let Some(client) = self.client.as_ref().filter(|_| !self.client_ended) else {
+        let counts = |client: &&Stream| client.management().is_some() && !self.client_ended;
+        let Some(client) = self.client.as_ref().filter(counts) else {
             return;
         };
         let has = client.outbox().mark();

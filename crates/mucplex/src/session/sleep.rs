@@ -195,8 +195,8 @@ impl Steady {
     /// The session ends though its client may still come: it gets a new one then.
     pub(super) async fn end_sleep(&mut self) -> Flow {
         self.asleep = None;
-        self.resumption = None;
         self.note_served();
+        self.resumption = None;
         self.client = None;
         if self.uplink.stream.is_cut() {
             // The server has the rest; it ends the stream in its own time.
