@@ -130,6 +130,27 @@ impl Outbox {
         self.urgent += 1;
     }
 
+    /// Queues what is about the stanzas before it: behind all that may be written now.
+    pub fn push_within_window(&mut self, piece: Bytes) {
+        let mut unacknowledged = self.kept_bytes;
+        let mut fits = |entry: &Entry| {
+            let fits = !entry.counts || self.window.is_none_or(|window| unacknowledged < window);
+            unacknowledged += usize::from(entry.counts) * entry.stanza.len();
+            fits
+        };
+        let begun = usize::from(self.begun > 0);
+        let at = self.entries.iter().take_while(|entry| fits(entry)).count();
+        self.queued += piece.len();
+        let entry = Entry {
+            stanza: piece.into(),
+            counts: false,
+            urgent: false,
+            place: 0,
+            freight: Freight::default(),
+        };
+        self.entries.insert(at.max(begun).max(self.urgent), entry);
+    }
+
     /// Queues a message, a presence or an IQ, with what hangs on it.
     pub fn push_stanza(&mut self, stanza: impl Into<Outgoing>, freight: Freight) {
         self.placed += 1;
@@ -485,10 +506,15 @@ mod tests {
         assert!(!outbox.is_blocked());
         assert_eq!(next(&outbox), "<r/>");
         outbox.advance(4);
+        outbox.push_within_window(Bytes::from_static(b"<r/>"));
+        assert_eq!(next(&outbox), "<r/>");
+        outbox.advance(4);
         assert_eq!(outbox.acknowledged(1), Ok(()));
         assert_eq!(next(&outbox), "<c/>");
+        outbox.push_within_window(Bytes::from_static(b"<t/>"));
+        assert_eq!(next(&outbox), "<c/>|<t/>");
         outbox.set_window(None);
-        assert_eq!(next(&outbox), "<c/>|<d/>");
+        assert_eq!(next(&outbox), "<c/>|<t/>|<d/>");
     }
 
     #[test]

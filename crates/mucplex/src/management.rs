@@ -142,15 +142,9 @@ impl Management {
         if self.asked.is_some() {
             return;
         }
-        if outbox.is_blocked() {
-            // It is about what is written, and must not wait behind what is not.
-            self.wants_ack = false;
-            self.asked = Some(now);
-            outbox.push_urgent(Nonza::Request.to_bytes());
-            return;
-        }
         let since = *self.unasked.get_or_insert(now);
-        let much = outbox.outstanding() >= ASK_STANZAS
+        let much = outbox.is_blocked()
+            || outbox.outstanding() >= ASK_STANZAS
             || outbox.unacknowledged().1 + outbox.queued() >= ASK_BYTES;
         if self.wants_ack || much || now >= since + ASK_DELAY {
             self.ask(outbox, now);
@@ -161,7 +155,7 @@ impl Management {
     pub(crate) fn ask(&mut self, outbox: &mut Outbox, now: Instant) {
         self.wants_ack = false;
         self.asked.get_or_insert(now);
-        outbox.push(Nonza::Request.to_bytes());
+        outbox.push_within_window(Nonza::Request.to_bytes());
     }
 
     fn answer(&mut self, outbox: &mut Outbox, now: Instant) {

@@ -21,7 +21,7 @@ use crate::{
 /// What may be on its way to a server at once. A server that slows its clients down (behaviour 67)
 /// stops reading, and some megabytes fit into the buffers on the way: an `<a/>` that it waits for
 /// would come behind all of that.
-const WINDOW: usize = 64 * 1024;
+const WINDOW: usize = 32 * 1024;
 /// How long the connection's last bytes may take.
 const CLOSING: Duration = Duration::from_secs(5);
 

@@ -19,6 +19,7 @@ mod ping;
 mod plain;
 mod presence;
 mod private;
+mod rate;
 mod removal;
 mod requests;
 mod restart;
@@ -55,6 +56,7 @@ pub(crate) fn tests() -> Vec<Test> {
         passthrough::tests(),
         plain::tests(),
         anchor::tests(),
+        rate::tests(),
         restart::tests(),
         secrets::tests(),
     ]

@@ -111,6 +111,7 @@ impl Store {
         });
         Saved {
             rooms: rooms.collect(),
+            ..Saved::default()
         }
     }
 }

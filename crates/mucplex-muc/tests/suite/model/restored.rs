@@ -51,7 +51,10 @@ fn restored(account: &str, life: &Life, room: SavedState) -> Hub {
     let bare: BareJid = account.parse().unwrap();
     let now = life.world.now();
     let carrier = room.room.carrier.clone();
-    let saved = Saved { rooms: vec![room] };
+    let saved = Saved {
+        rooms: vec![room],
+        ..Saved::default()
+    };
     let mut hub = Hub::restore(AccountJid(bare), life.world.policy.clone(), saved, now);
     let jid: FullJid = carrier.unwrap().parse().unwrap();
     let (uplink, lang) = (UplinkId(1), None);
