@@ -22,6 +22,8 @@ mod private;
 mod removal;
 mod requests;
 mod restart;
+mod resume;
+mod resume_requests;
 mod scripted;
 mod secrets;
 mod slow;
@@ -42,6 +44,8 @@ pub(crate) fn tests() -> Vec<Test> {
         nick_policy::tests(),
         owner::tests(),
         requests::tests(),
+        resume::tests(),
+        resume_requests::tests(),
         slow::tests(),
         standing::tests(),
         lost::tests(),
