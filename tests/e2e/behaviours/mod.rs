@@ -19,6 +19,7 @@ mod ping;
 mod plain;
 mod presence;
 mod private;
+mod push;
 mod removal;
 mod requests;
 mod restart;
@@ -46,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         requests::tests(),
         resume::tests(),
         resume_requests::tests(),
+        push::tests(),
         slow::tests(),
         standing::tests(),
         lost::tests(),
