@@ -2,6 +2,7 @@
 
 mod anchor;
 mod client_state;
+mod custody;
 mod entry;
 mod errors;
 mod handover;
@@ -47,6 +48,7 @@ pub(crate) fn tests() -> Vec<Test> {
         requests::tests(),
         resume::tests(),
         resume_requests::tests(),
+        custody::tests(),
         push::tests(),
         slow::tests(),
         standing::tests(),
