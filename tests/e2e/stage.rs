@@ -82,6 +82,17 @@ impl Front {
         newest.expect("a session has an uplink")
     }
 
+    /// Waits until the proxy has logged this, at most 10 s.
+    pub(crate) async fn logged(&self, text: &str) {
+        let said = async {
+            while !self.proxy.output().contains(text) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(10), said).await;
+        assert!(said.is_ok(), "not logged: {text}");
+    }
+
     /// Bytes that have gone to the server so far, on all uplinks, but for those of stream
     /// management.
     pub(crate) fn sent_upstream(&self) -> usize {
@@ -136,6 +147,21 @@ impl Stage {
         let options = Options {
             room_archive: true,
             extra: extra.to_owned(),
+            ..Options::default()
+        };
+        self.with(cell, options).await
+    }
+
+    /// The same on a server that pushes (XEP-0357).
+    pub(crate) async fn pushing(&self) -> Self {
+        static PROSODY: OnceCell<(Server, Front)> = OnceCell::const_new();
+        static EJABBERD: OnceCell<(Server, Front)> = OnceCell::const_new();
+        let cell = match self.kind {
+            Kind::Prosody => &PROSODY,
+            Kind::Ejabberd => &EJABBERD,
+        };
+        let options = Options {
+            push: true,
             ..Options::default()
         };
         self.with(cell, options).await

@@ -83,6 +83,14 @@ impl Connection {
         self.outbox
     }
 
+    /// The same, and the connection, to be ended with a word; `None` if it was in the middle of a
+    /// stanza, behind which no word can stand.
+    pub fn displace(mut self) -> (Outbox, Option<Self>) {
+        let outbox = std::mem::take(&mut self.outbox);
+        let connection = outbox.is_between_stanzas().then_some(self);
+        (outbox, connection)
+    }
+
     /// A stream goes on here whose connection was cut: what is queued here comes first, then what
     /// that one's peer does not have.
     pub fn resume(&mut self, mut cut: Outbox) {
@@ -220,8 +228,8 @@ impl Connection {
     }
 
     /// Writes what is queued, ends TLS and TCP, and waits a moment for the peer to do the same; all
-    /// within `patience`. Gives the bytes that could not be written.
-    pub async fn close(mut self, patience: Duration) -> usize {
+    /// within `patience`. Gives what could not be written, or was not acknowledged.
+    pub async fn close(mut self, patience: Duration) -> Outbox {
         // Whoever ends does not wait for acknowledgements.
         self.outbox.set_window(None);
         let orderly = async {
@@ -231,10 +239,10 @@ impl Connection {
             let _ = timeout(LINGER, linger(&mut self.transport)).await;
             io::Result::Ok(())
         };
-        // Too late or failed: dropping the socket is all that is left, and the count says what was
+        // Too late or failed: dropping the socket is all that is left, and the outbox says what was
         // lost.
         let _ = timeout(patience, orderly).await;
-        self.outbox.queued()
+        self.outbox
     }
 }
 

@@ -24,6 +24,10 @@ struct State {
     ahead: BTreeSet<u64>,
     /// Somebody waits for this many to be settled.
     awaited: Option<u64>,
+    /// What the peer was told that is handled when the stream was last resumed.
+    offered: u64,
+    /// So many of the next stanzas are here already.
+    repeats: u64,
 }
 
 /// The duty to see a stanza delivered. Dropped, it is settled.
@@ -68,6 +72,37 @@ impl Ledger {
     /// The longest run of settled stanzas from the first.
     pub fn settled(&self) -> u64 {
         self.state().settled
+    }
+
+    /// What the peer is told as handled so that it resumes the stream: what is settled. It sends the
+    /// rest again, though that is not lost as long as this ledger lives; see
+    /// [`is_repeated`](Self::is_repeated).
+    pub fn offer_settled(&self) -> u64 {
+        let mut state = self.state();
+        state.offered = state.settled;
+        state.offered
+    }
+
+    /// The same, for a peer that is to send nothing again that has come.
+    pub fn offer_received(&self) -> u64 {
+        let mut state = self.state();
+        state.offered = state.received;
+        state.offered
+    }
+
+    /// The stream goes on from what was offered last.
+    pub fn go_on(&self) {
+        let mut state = self.state();
+        state.repeats = state.received - state.offered;
+    }
+
+    /// Whether the next stanza is one that has come before the stream was resumed, and has its
+    /// [`Custody`] already.
+    pub fn is_repeated(&self) -> bool {
+        let mut state = self.state();
+        let repeated = state.repeats > 0;
+        state.repeats -= u64::from(repeated);
+        repeated
     }
 
     /// Waits until `count` stanzas are settled. One waiter at a time.
@@ -143,6 +178,27 @@ mod tests {
         assert_eq!(ledger.settled(), 41);
         let custody = ledger.receive();
         assert_eq!((custody.number(), ledger.settled()), (42, 41));
+    }
+
+    /// Not more is promised than somebody else has, and nothing is taken twice.
+    #[test]
+    fn what_comes_again_is_known() {
+        let ledger = Ledger::new();
+        let [first, second, third] = [ledger.receive(), ledger.receive(), ledger.receive()];
+        drop(first);
+        assert_eq!(ledger.offer_settled(), 1);
+        // It changes nothing what is settled while the peer resumes.
+        drop(second);
+        ledger.go_on();
+        assert!(ledger.is_repeated() && ledger.is_repeated());
+        assert!(!ledger.is_repeated());
+        assert_eq!(ledger.receive().number(), 4);
+        drop(third);
+        assert_eq!((ledger.settled(), ledger.received()), (4, 4));
+        let _fifth = ledger.receive();
+        assert_eq!(ledger.offer_received(), 5);
+        ledger.go_on();
+        assert!(!ledger.is_repeated());
     }
 
     #[tokio::test]

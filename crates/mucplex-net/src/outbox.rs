@@ -38,6 +38,8 @@ pub struct Outbox {
     /// Written and not acknowledged, in order.
     kept: VecDeque<Entry>,
     kept_bytes: usize,
+    /// Thrown away: nobody else has it, so what hangs on it stays as long as the outbox.
+    abandoned: Vec<Entry>,
     /// The latest mark among what the peer has, and the place of the stanza that had it.
     mark: u64,
     mark_place: u64,
@@ -113,8 +115,13 @@ impl Outbox {
         self.push_entry(piece.into(), 0, freight);
     }
 
-    /// Queues what may overtake all that no byte of is written yet, but what is as urgent.
+    /// Queues what may overtake all that no byte of is written yet, but what is as urgent; without a
+    /// [window](Self::set_window) nothing waits for long, and it is not overtaken.
     pub fn push_urgent(&mut self, piece: Bytes) {
+        if self.window.is_none() {
+            self.push(piece);
+            return;
+        }
         self.queued += piece.len();
         let entry = Entry {
             stanza: piece.into(),
@@ -293,7 +300,8 @@ impl Outbox {
     }
 
     /// Throws away what no byte of is written, so that what follows is read by the peer without
-    /// waiting for it. A piece that is begun stays: the stream has to stay well-formed.
+    /// waiting for it. A piece that is begun stays: the stream has to stay well-formed. What hangs on
+    /// the pieces is held until the outbox is dropped.
     pub fn abandon(&mut self) -> Abandoned {
         let keep = usize::from(self.begun > 0);
         let mut abandoned = Abandoned::default();
@@ -302,9 +310,22 @@ impl Outbox {
             abandoned.bytes += entry.stanza.len();
             self.to_keep -= usize::from(entry.counts);
             self.urgent -= usize::from(entry.urgent);
+            self.abandoned.push(entry);
         }
         self.queued -= abandoned.bytes;
         abandoned
+    }
+
+    /// Nothing of the stanza that was written last is still to come.
+    pub fn is_between_stanzas(&self) -> bool {
+        self.begun == 0
+    }
+
+    /// What the peer does not have, or has not acknowledged, in order; whether it counts or not.
+    pub fn into_undelivered(self) -> impl Iterator<Item = (Outgoing, Freight)> {
+        let entries = self.kept.into_iter().chain(self.entries);
+        let entries = entries.chain(self.abandoned);
+        entries.map(|entry| (entry.stanza, entry.freight))
     }
 
     /// Calls `write` with the slices to write next; `None` when nothing waits.
@@ -461,7 +482,8 @@ mod tests {
         outbox.push(Bytes::from_static(b"<c/>"));
         assert_eq!((outbox.queued(), next(&outbox).as_str()), (7, "a/>|<c/>"));
         let mut fresh = Outbox::new();
-        fresh.push(Bytes::from_static(b"<a/>"));
+        let budget = Budget::new(100);
+        fresh.push_with(Bytes::from_static(b"<a/>"), budget.charge(4).into());
         assert_eq!(
             fresh.abandon(),
             Abandoned {
@@ -469,7 +491,9 @@ mod tests {
                 bytes: 4
             }
         );
-        assert_eq!(fresh.queued(), 0);
+        assert_eq!((fresh.queued(), budget.used()), (0, 4));
+        drop(fresh);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

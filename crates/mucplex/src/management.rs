@@ -32,8 +32,10 @@ pub(crate) struct Management {
     /// The first of what it was sent and not asked about.
     unasked: Option<Instant>,
     owed: Option<Owed>,
-    /// What the peer was told last.
+    /// What the peer was told last. It is never told less.
     told: u64,
+    /// The end of the stream is queued, behind which nothing comes.
+    ended: bool,
 }
 
 /// An answer that the peer waits for.
@@ -72,6 +74,7 @@ impl Management {
             unasked: None,
             owed: None,
             told: handled,
+            ended: false,
         }
     }
 
@@ -85,16 +88,36 @@ impl Management {
         count(self.ledger.settled())
     }
 
-    /// What has come at all. It is told to a peer that resumes while the proxy lives to deliver it.
+    /// What has come at all.
     pub(crate) fn received(&self) -> Count {
         count(self.ledger.received())
     }
 
+    /// What this side tells when it asks the peer to resume: what is settled. What else has come the
+    /// peer sends again, and is known here ([`is_repeated`](Self::is_repeated)).
+    pub(crate) fn offer(&self) -> Count {
+        count(self.ledger.offer_settled())
+    }
+
+    /// What is told to a peer that asks to resume, while the proxy lives to deliver it: all that
+    /// has come.
+    pub(crate) fn grant(&mut self) -> Count {
+        self.told = self.ledger.offer_received();
+        count(self.told)
+    }
+
+    /// The next stanza has come before, on an earlier connection.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.ledger.is_repeated()
+    }
+
     /// The peer asks.
     pub(crate) fn requested(&mut self, now: Instant) {
+        // One that asks again before it is answered does not wait any longer for that.
+        let patience = now + PATIENCE;
         self.owed = Some(Owed {
             count: self.ledger.received(),
-            until: now + PATIENCE,
+            until: self.owed.map_or(patience, |owed| owed.until.min(patience)),
         });
     }
 
@@ -134,6 +157,9 @@ impl Management {
 
     /// Queues what is due: an answer, a request.
     pub(crate) fn flush(&mut self, outbox: &mut Outbox, now: Instant) {
+        if self.ended {
+            return;
+        }
         self.answer(outbox, now);
         if outbox.outstanding() == 0 {
             self.unasked = None;
@@ -171,13 +197,29 @@ impl Management {
         } else {
             owed.until = now + UNANSWERED / 2;
         }
-        self.told = settled;
-        let h = count(settled);
+        self.tell(outbox);
+    }
+
+    fn tell(&mut self, outbox: &mut Outbox) {
+        self.told = self.told.max(self.ledger.settled());
+        let h = count(self.told);
         outbox.push_urgent(Nonza::Ack { h }.to_bytes());
+    }
+
+    /// The stream is about to end (XEP-0198 4): the peer is not to keep for this side what is
+    /// settled. Nothing is told of it any more.
+    pub(crate) fn end(&mut self, outbox: &mut Outbox) {
+        if !self.ended && self.ledger.settled() > self.told {
+            self.tell(outbox);
+        }
+        self.ended = true;
     }
 
     /// When [`flush`](Self::flush) or [`is_silent`](Self::is_silent) may have something new.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
         let owed = self.owed.map(|owed| owed.until);
         let asked = self.asked.map(|at| at + UNANSWERED);
         let unasked = self.unasked.filter(|_| self.asked.is_none());
@@ -187,19 +229,30 @@ impl Management {
 
     /// The peer was asked and does not answer.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|at| now >= at + UNANSWERED)
+        !self.ended && self.asked.is_some_and(|at| now >= at + UNANSWERED)
+    }
+
+    /// The peer was not listened to so far.
+    pub(crate) fn excuse(&mut self, now: Instant) {
+        self.asked = self.asked.map(|_| now);
     }
 
     /// Waits for what an answer is owed for to be settled elsewhere.
     pub(crate) fn awaited(&self) -> Option<(Arc<Ledger>, u64)> {
-        self.owed.map(|owed| (Arc::clone(&self.ledger), owed.count))
+        let owed = self.owed.filter(|_| !self.ended);
+        owed.map(|owed| (Arc::clone(&self.ledger), owed.count))
     }
 
-    /// The stream goes on on another connection: what was asked on the old one is not answered.
-    pub(crate) fn reconnected(&mut self) {
+    /// The connection is gone: what was asked on it is not answered.
+    pub(crate) fn disconnected(&mut self) {
         self.asked = None;
         self.unasked = None;
         self.owed = None;
+    }
+
+    /// The stream goes on on another connection, from what was offered or granted last.
+    pub(crate) fn go_on(&self) {
+        self.ledger.go_on();
     }
 }
 
@@ -243,6 +296,70 @@ mod tests {
             queued(&outbox),
             2 * "<a xmlns='urn:xmpp:sm:3' h='0'/>".len()
         );
+    }
+
+    /// XEP-0198 4: less than before could be read as more, by 2^32.
+    #[test]
+    fn nobody_is_told_less_than_before() {
+        let mut management = Management::new();
+        let mut outbox = Outbox::new();
+        let custody = [management.receive(), management.receive()];
+        // The client has resumed: the proxy has both, and delivers them.
+        assert_eq!(management.grant(), Count::new(2));
+        management.go_on();
+        assert!(!management.is_repeated());
+        let now = Instant::now();
+        management.requested(now);
+        management.flush(&mut outbox, now + PATIENCE);
+        assert_eq!(queued(&outbox), "<a xmlns='urn:xmpp:sm:3' h='2'/>".len());
+        drop(custody);
+        // It is not told twice at the end, behind which nothing comes.
+        management.end(&mut outbox);
+        management.requested(now);
+        management.flush(&mut outbox, now + PATIENCE);
+        assert_eq!(queued(&outbox), "<a xmlns='urn:xmpp:sm:3' h='2'/>".len());
+        assert!(management.deadline().is_none() && management.awaited().is_none());
+    }
+
+    /// The server may keep nothing for a client that has it.
+    #[test]
+    fn what_is_settled_is_told_at_the_end() {
+        let mut management = Management::new();
+        let mut outbox = Outbox::new();
+        let [first, _second] = [management.receive(), management.receive()];
+        drop(first);
+        management.end(&mut outbox);
+        management.end(&mut outbox);
+        assert_eq!(queued(&outbox), "<a xmlns='urn:xmpp:sm:3' h='1'/>".len());
+    }
+
+    #[test]
+    fn who_asks_again_does_not_wait_longer() {
+        let mut management = Management::new();
+        let mut outbox = Outbox::new();
+        let _custody = management.receive();
+        let now = Instant::now();
+        management.requested(now);
+        management.requested(now + PATIENCE / 2);
+        management.flush(&mut outbox, now + PATIENCE);
+        assert_eq!(queued(&outbox), "<a xmlns='urn:xmpp:sm:3' h='0'/>".len());
+    }
+
+    #[test]
+    fn who_is_not_listened_to_is_not_silent() {
+        let mut management = Management::new();
+        let mut outbox = Outbox::new();
+        outbox.keep_until_acknowledged();
+        outbox.push_stanza(Bytes::from_static(b"<message/>"), Freight::default());
+        let now = Instant::now();
+        management.want_ack();
+        management.flush(&mut outbox, now);
+        let later = now + UNANSWERED;
+        assert!(management.is_silent(later));
+        management.excuse(later);
+        assert!(!management.is_silent(later));
+        assert_eq!(management.deadline(), Some(later + UNANSWERED));
+        assert!(management.is_silent(later + UNANSWERED));
     }
 
     #[test]

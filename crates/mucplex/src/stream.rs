@@ -6,10 +6,15 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use mucplex_net::{Connection, Custody, Freight, Ledger, Outbox};
-use mucplex_stream::sm::{Count, Nonza, is_counted};
+use mucplex_stream::{
+    sm::{Count, Nonza, is_counted},
+    stream_end,
+};
 use mucplex_xml::{Event, Frame, FramingError, Outgoing};
 use tokio::time::Instant;
 
@@ -83,19 +88,44 @@ impl Stream {
             .map_or(Count::ZERO, Management::received)
     }
 
+    /// What is told to the peer so that it resumes the stream ([`Management::offer`]).
+    pub(crate) fn offer(&self) -> Count {
+        self.management
+            .as_ref()
+            .map_or(Count::ZERO, Management::offer)
+    }
+
+    /// What is told to the peer that resumes it ([`Management::grant`]).
+    pub(crate) fn grant(&mut self) -> Count {
+        self.management
+            .as_mut()
+            .map_or(Count::ZERO, Management::grant)
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         matches!(self.line, Line::Cut(_))
     }
 
     /// Drops the connection without a word.
     pub(crate) fn cut(&mut self) {
-        let line = std::mem::replace(&mut self.line, Line::Cut(Outbox::new()));
-        self.line = match line {
-            Line::Open(connection) => Line::Cut(connection.cut()),
-            cut @ Line::Cut(_) => cut,
-        };
+        drop(self.displace());
+    }
+
+    /// The same, and gives the connection if there is one and a last word can be said on it.
+    pub(crate) fn displace(&mut self) -> Option<Connection> {
         if let Some(management) = &mut self.management {
-            management.reconnected();
+            management.disconnected();
+        }
+        match std::mem::replace(&mut self.line, Line::Cut(Outbox::new())) {
+            Line::Open(connection) => {
+                let (outbox, connection) = connection.displace();
+                self.line = Line::Cut(outbox);
+                connection
+            }
+            cut @ Line::Cut(_) => {
+                self.line = cut;
+                None
+            }
         }
     }
 
@@ -108,7 +138,7 @@ impl Stream {
         self.cut();
         if let (Some(management), Line::Cut(outbox)) = (&mut self.management, &mut self.line) {
             management.acknowledged(h, outbox)?;
-            management.reconnected();
+            management.go_on();
         }
         if let Line::Cut(outbox) = &mut self.line {
             connection.resume(std::mem::take(outbox));
@@ -124,10 +154,33 @@ impl Stream {
             .is_some_and(|management| management.accepts(h, self.outbox()))
     }
 
-    pub(crate) fn into_connection(self) -> Option<Connection> {
+    /// Queues the end of the stream: what is handled, `error` if there is one, and the closing tag.
+    pub(crate) fn end(&mut self, error: Option<Bytes>) {
+        let Line::Open(connection) = &mut self.line else {
+            return;
+        };
+        let outbox = connection.outbox_mut();
+        if let Some(management) = &mut self.management {
+            management.end(outbox);
+        }
+        if let Some(error) = error {
+            outbox.push(error);
+        }
+        outbox.push(stream_end());
+    }
+
+    /// Drops the connection without a word; gives what the peer does not have.
+    pub(crate) fn into_outbox(mut self) -> Outbox {
+        self.cut();
+        std::mem::take(self.outbox_mut())
+    }
+
+    /// Ends the connection within `patience`; gives what the peer does not have, or has not
+    /// acknowledged.
+    pub(crate) async fn close(self, patience: Duration) -> Outbox {
         match self.line {
-            Line::Open(connection) => Some(connection),
-            Line::Cut(_) => None,
+            Line::Open(connection) => connection.close(patience).await,
+            Line::Cut(outbox) => outbox,
         }
     }
 
@@ -163,10 +216,20 @@ impl Stream {
 
     /// The next thing that was read. Nonzas of stream management that belong to a stream which
     /// counts are dealt with here.
+    ///
+    /// A stanza that the peer sends again behind a resumption, though it has come before, is not
+    /// given again.
     pub(crate) fn next_event(&mut self) -> Result<Option<Event>, FramingError> {
-        match &mut self.line {
-            Line::Open(connection) => connection.framer_mut().next_event(),
-            Line::Cut(_) => Ok(None),
+        let Line::Open(connection) = &mut self.line else {
+            return Ok(None);
+        };
+        loop {
+            let event = connection.framer_mut().next_event()?;
+            match (&event, &self.management) {
+                (Some(Event::Frame(frame)), Some(management))
+                    if is_counted(frame) && management.is_repeated() => {}
+                _ => return Ok(event),
+            }
         }
     }
 
@@ -223,6 +286,13 @@ impl Stream {
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
         let silent = |management: &Management| management.is_silent(now);
         !self.is_cut() && self.management.as_ref().is_some_and(silent)
+    }
+
+    /// The peer was not listened to, whatever it may have answered.
+    pub(crate) fn excuse(&mut self, now: Instant) {
+        if let Some(management) = &mut self.management {
+            management.excuse(now);
+        }
     }
 
     /// What has to be settled, maybe elsewhere, before the peer gets an answer that it waits for.

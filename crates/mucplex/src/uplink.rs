@@ -8,7 +8,6 @@ use mucplex_stream::{
     Authenticated, ContentNamespace,
     anchor_login::Established,
     sm::{Count, Nonza, SmFault, SmState},
-    stream_end,
 };
 use mucplex_xml::{Frame, Limits, Outgoing, StreamErrorCondition};
 use tokio::time::Instant;
@@ -112,10 +111,26 @@ impl Uplink {
         }
     }
 
-    /// How the server's stream goes on if its connection is cut, and what is handled of it.
+    /// How the server's stream goes on now that its connection is cut, and what the server is told
+    /// as handled.
     pub(crate) fn resumption(&self) -> Option<(&SmState, Count)> {
         let state = self.resumable.as_ref()?;
-        Some((state, self.stream.handled()))
+        Some((state, self.stream.offer()))
+    }
+
+    /// The server's stream goes on on another connection, which came of this login.
+    ///
+    /// # Errors
+    /// [`TooHigh`]: the server has what it was not sent.
+    pub(crate) fn resume(
+        &mut self,
+        connection: Connection,
+        h: Count,
+        login: &Authenticated,
+    ) -> Result<(), TooHigh> {
+        self.lang.clone_from(&login.client_lang);
+        self.content = login.content;
+        self.stream.resume(connection, h)
     }
 
     pub(crate) fn is_resumable(&self) -> bool {
@@ -129,10 +144,8 @@ impl Uplink {
 
     /// Ends the stream and the connection.
     pub(crate) async fn close(mut self) {
-        self.stream.push(stream_end());
-        if let Some(connection) = self.stream.into_connection() {
-            connection.close(CLOSING).await;
-        }
+        self.stream.end(None);
+        self.stream.close(CLOSING).await;
     }
 
     /// Queues what the proxy or another session has written: it takes `jabber:client` for the
@@ -168,6 +181,8 @@ impl Uplink {
                 max,
             } => {
                 self.stream.counts_peer(Management::new());
+                // A client may have asked before that.
+                self.stream.want_ack();
                 let id = id.filter(|_| resume);
                 self.resumable = id.map(|id| SmState { id, location, max });
                 return Ok(Counted::Begun);

@@ -2,6 +2,7 @@
 
 mod anchor;
 mod client_state;
+mod custody;
 mod entry;
 mod errors;
 mod handover;
@@ -19,10 +20,13 @@ mod ping;
 mod plain;
 mod presence;
 mod private;
+mod push;
 mod rate;
 mod removal;
 mod requests;
 mod restart;
+mod resume;
+mod resume_requests;
 mod scripted;
 mod secrets;
 mod slow;
@@ -43,6 +47,10 @@ pub(crate) fn tests() -> Vec<Test> {
         nick_policy::tests(),
         owner::tests(),
         requests::tests(),
+        resume::tests(),
+        resume_requests::tests(),
+        custody::tests(),
+        push::tests(),
         slow::tests(),
         standing::tests(),
         lost::tests(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mucplex_testkit::Element;
-use mucplex_testkit::client::Client;
+use mucplex_testkit::client::{Client, Device};
 use mucplex_testkit::xml::{NS_STREAM, Stanza};
 
 use crate::stage::{Front, Stage, mark, outline, through, until};
@@ -11,6 +11,7 @@ use crate::stage::{Front, Stage, mark, outline, through, until};
 crate::tests![
     b66_a_slow_carrier_ends_alone,
     b66_a_slow_session_beside_the_carrier_ends_alone,
+    b66_a_slow_session_that_counts_ends_alone,
 ];
 
 /// A message of this size is soon more than the buffers of the slow one's connection, and its
@@ -91,19 +92,28 @@ fn p99(mut times: Vec<Duration>) -> Duration {
 }
 
 async fn b66_a_slow_carrier_ends_alone(stage: Stage) {
-    ends_alone(stage, true).await;
+    ends_alone(stage, true, false).await;
 }
 
 async fn b66_a_slow_session_beside_the_carrier_ends_alone(stage: Stage) {
-    ends_alone(stage, false).await;
+    ends_alone(stage, false, false).await;
 }
 
-async fn ends_alone(stage: Stage, slow_carries: bool) {
+/// What it has not acknowledged counts as what waits for it (XEP-0198).
+async fn b66_a_slow_session_that_counts_ends_alone(stage: Stage) {
+    ends_alone(stage, false, true).await;
+}
+
+async fn ends_alone(stage: Stage, slow_carries: bool, counts: bool) {
     let front = stage.own_front(OUTBOX).await;
     let mut bob = stage.room_with_bob().await;
     let alice = stage.account("alice").await;
     let room = stage.room.clone();
-    let mut slow = front.session(&alice, "slow").await;
+    let mut slow = Device::new(front.login(&alice).resource("slow"));
+    slow.bind().await.unwrap();
+    if counts {
+        slow.enable(true).await.unwrap();
+    }
     let mut siblings = [
         front.session(&alice, "phone").await,
         front.session(&alice, "laptop").await,

@@ -110,7 +110,7 @@ async fn closing_delivers_what_was_queued_and_ends() {
     peer.read_to_string(&mut read).await.unwrap();
     assert_eq!(read, "</stream:stream>");
     drop(peer);
-    assert_eq!(closing.await.unwrap(), 0);
+    assert!(closing.await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -119,6 +119,6 @@ async fn closing_does_not_wait_for_a_peer_that_does_not_read() {
     connection
         .outbox_mut()
         .push(Bytes::from(vec![b'x'; 32 << 20]));
-    let unsent = connection.close(Duration::from_millis(100)).await;
-    assert!(unsent > 0);
+    let outbox = connection.close(Duration::from_millis(100)).await;
+    assert!(outbox.queued() > 0);
 }

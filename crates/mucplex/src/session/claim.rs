@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jid::BareJid;
 use mucplex_net::Connection;
 use mucplex_stream::{
     Found, Resumed,
@@ -12,11 +13,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Claim, Claimed, Fresh, Resume, SessionInput};
+use super::{
+    Claim, Fresh, Resume, SessionInput,
+    sleep::{Claimed, Way},
+};
 use crate::{registry::Sessions, uplink::Uplink};
 
-/// A session answers at once, unless it has much to do.
-const ANSWER: Duration = Duration::from_secs(5);
+/// A session answers at once, unless it has much to do, or another login is about to resume it.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A session that is claimed. Dropped, it is free again.
 #[derive(Debug)]
@@ -24,6 +28,10 @@ pub(super) struct PendingClaim {
     session: UnboundedSender<SessionInput>,
     number: u64,
     h: Count,
+    /// Whose session it is, as the session has said.
+    account: Option<BareJid>,
+    /// The server has been asked to resume the session's stream.
+    resumes: bool,
     settled: bool,
 }
 
@@ -39,18 +47,23 @@ impl PendingClaim {
         let (answer, answered) = oneshot::channel();
         let claim = Claim { number, h, answer };
         session.send(SessionInput::Claim(claim)).ok()?;
-        let pending = Self {
+        let mut pending = Self {
             session,
             number,
             h,
+            account: None,
+            resumes: false,
             settled: false,
         };
-        let found = match timeout(ANSWER, answered).await.ok()?.ok()? {
-            Claimed::Held { account } => Found::Held {
+        let Claimed { account, way } = timeout(ANSWER, answered).await.ok()?.ok()?;
+        pending.account = Some(account.0.clone());
+        pending.resumes = matches!(way, Way::Cut { .. });
+        let found = match way {
+            Way::Held => Found::Held {
                 account: account.0,
                 resource: crate::anchor::resource(),
             },
-            Claimed::Cut {
+            Way::Cut {
                 stream,
                 h,
                 client_h,
@@ -63,11 +76,19 @@ impl PendingClaim {
         Some((pending, found))
     }
 
-    /// The server does not know the session's stream any more.
-    pub(super) fn session_gone(mut self) {
-        self.settled = true;
-        // One that has just ended by itself needs no telling.
-        let _ = self.session.send(SessionInput::StreamGone(self.number));
+    /// The server may take what it gets from the login for the session's.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes
+    }
+
+    /// The server does not know the session's stream any more. It says the same to another account,
+    /// so this is known when the login has bound as `account`.
+    pub(super) fn stream_gone(mut self, account: &BareJid) {
+        if self.account.as_ref() == Some(account) {
+            self.settled = true;
+            // One that has just ended by itself needs no telling.
+            let _ = self.session.send(SessionInput::StreamGone(self.number));
+        }
     }
 
     /// The client is the session's: it goes on on these connections.
@@ -83,6 +104,7 @@ impl PendingClaim {
             None => Fresh::Uplink {
                 connection: Box::new(uplink),
                 h: server_h.unwrap_or_default(),
+                login: Box::new(login),
             },
         };
         let resume = Box::new(Resume {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mucplex_net::Freight;
-use mucplex_stream::stream_end;
+use mucplex_xml::Frame;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, info, warn};
 
 use super::{
     CLOSING,
+    bounce::{Undelivered, undelivered},
     steady::{Farewell, Flow, Phase, Steady},
 };
 use crate::{
@@ -46,12 +47,20 @@ impl Steady {
         };
         self.enter(Phase::Releasing(withheld));
         self.resumption = None;
+        self.asleep = None;
+        self.claimed = None;
+        self.claims.clear();
         self.tell(AccountInput::Ended {
             session: self.session,
             available: self.available,
             served: self.served,
         })
-        .await
+        .await?;
+        if self.uplink.stream.is_cut() {
+            // The server has what was left, and ends the stream in its own time.
+            return Flow::Break(Farewell::End);
+        }
+        Flow::Continue(())
     }
 
     /// The uplink is free: what was withheld goes out, and the end of a client that is done.
@@ -67,7 +76,7 @@ impl Steady {
                 if let Some(frame) = withheld {
                     self.uplink.stream.push_frame(&frame, Freight::default());
                 }
-                self.uplink.stream.push(stream_end());
+                self.uplink.stream.end(None);
                 self.enter(Phase::Ending);
             }
             Phase::Ending => self.phase = Phase::Ending,
@@ -77,6 +86,7 @@ impl Steady {
     /// The uplink goes on without the client: its presence ends here.
     pub(super) fn retained(&mut self, home: Home) -> Flow {
         self.retained = Some(home);
+        self.return_to_senders();
         let phase = std::mem::replace(&mut self.phase, Phase::Ending);
         let withheld = match phase {
             Phase::Releasing(withheld) => withheld,
@@ -91,6 +101,23 @@ impl Steady {
             None => {}
         }
         Flow::Break(Farewell::End)
+    }
+
+    /// The server will not hear that somebody else than the client had these: so who has sent them
+    /// has to.
+    fn return_to_senders(&mut self) {
+        let limits = self.shared.server_limits;
+        let departed = self.departed.take().into_iter();
+        let departed: Vec<_> = departed.flat_map(|it| it.into_undelivered()).collect();
+        let unread = std::mem::take(&mut self.unread);
+        let departed = departed
+            .iter()
+            .filter_map(|(stanza, _)| Frame::parse(stanza.clone().to_bytes(), &limits).ok());
+        for frame in departed.chain(unread.iter().map(|(frame, _)| frame.clone())) {
+            if let Undelivered::Answer(answer) = undelivered(&frame, &self.own_bare) {
+                self.queue_for_server(answer, Freight::default());
+            }
+        }
     }
 
     pub(super) fn too_late(&mut self) -> Flow {
@@ -115,21 +142,32 @@ impl Steady {
         let Some(mut client) = self.client.take() else {
             return;
         };
-        if let Farewell::Error(condition, text) = farewell {
-            info!(condition = condition.name(), text, "client ended");
-            client.push(condition.to_xml(Some(text)));
-        }
-        client.push(stream_end());
-        let Some(client) = client.into_connection() else {
-            return;
-        };
+        client.end(match farewell {
+            Farewell::End => None,
+            Farewell::Error(condition, text) => {
+                info!(condition = condition.name(), text, "client ended");
+                Some(condition.to_xml(Some(text)))
+            }
+        });
+        let over = self.over.clone();
         let closing = async move {
-            let unsent = client.close(CLOSING).await;
-            if unsent > 0 {
+            let departed = client.close(CLOSING).await;
+            if departed.queued() > 0 {
+                let unsent = departed.queued();
                 debug!(unsent, "the client did not take its last bytes");
             }
+            // As long as the server may ask, it is not told that this is handled.
+            over.cancelled().await;
         };
         self.shared.tasks.spawn(closing.in_current_span());
+    }
+
+    /// The client is gone without a word, and does not come back.
+    pub(super) fn depart(&mut self) {
+        self.note_served();
+        if let Some(client) = self.client.take() {
+            self.departed = Some(Box::new(client.into_outbox()));
+        }
     }
 
     /// The end of the session, whatever it came from.
@@ -138,6 +176,7 @@ impl Steady {
         if let Some(home) = self.retained.take() {
             info!("session ended, and its uplink stays");
             let mailbox = (self.own_mailbox, self.mailbox);
+            self.over.cancel();
             Anchor::retained(&home, self.uplink_id, self.uplink, mailbox).spawn(true);
             return;
         }
@@ -154,13 +193,10 @@ impl Steady {
         let uplink = self.uplink_id;
         let _ = self.tell(AccountInput::UplinkLost { uplink }).await;
         if !matches!(self.phase, Phase::Ending) {
-            self.uplink.stream.push(stream_end());
+            self.uplink.stream.end(None);
         }
-        let undelivered = self.undelivered;
-        let unsent = match self.uplink.stream.into_connection() {
-            Some(uplink) => uplink.close(CLOSING).await,
-            None => 0,
-        };
+        let undelivered = self.undelivered + self.unread.len();
+        let unsent = self.uplink.stream.close(CLOSING).await.queued();
         info!(unsent, undelivered, "session ended");
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct LoginTask<'a> {
     uplink_ended: bool,
     /// The session that the client wants to resume.
     claim: Option<PendingClaim>,
+    /// The one of which the server knows no more.
+    gone: Option<PendingClaim>,
     /// The owner of the account whose anchor has the resource that the client asks for.
     holder: Option<Sender<AccountInput>>,
 }
@@ -92,6 +94,7 @@ impl<'a> LoginTask<'a> {
             client_ended: false,
             uplink_ended: false,
             claim: None,
+            gone: None,
             holder: None,
         }
     }
@@ -138,11 +141,7 @@ impl<'a> LoginTask<'a> {
                 }
             }
             Output::FindSession { previd, h } => self.find_session(&previd, h).await,
-            Output::SessionGone { .. } => {
-                if let Some(claim) = self.claim.take() {
-                    claim.session_gone();
-                }
-            }
+            Output::SessionGone { .. } => self.gone = self.claim.take(),
             Output::Resumed(resumed) => {
                 self.resume(resumed);
                 return ControlFlow::Break(None);
@@ -172,6 +171,9 @@ impl<'a> LoginTask<'a> {
     fn bound(&mut self, bound: Bound) -> Option<LoggedIn> {
         let client = self.client.take()?;
         let uplink = self.uplink.take()?;
+        if let Some(claim) = self.gone.take() {
+            claim.stream_gone(&bound.jid.to_bare());
+        }
         info!(
             jid = %bound.jid,
             mechanism = bound.login.mechanism,
@@ -216,6 +218,9 @@ impl<'a> LoginTask<'a> {
     }
 
     fn attach(&mut self, attach: Attach) -> Option<LoggedIn> {
+        if let Some(claim) = self.gone.take() {
+            claim.stream_gone(&attach.spare.jid.to_bare());
+        }
         Some(LoggedIn::Attached(Box::new(AttachedLogin {
             client: self.client.take()?,
             uplink: self.uplink.take()?,
@@ -226,7 +231,7 @@ impl<'a> LoginTask<'a> {
 
     /// Claims the session that the client wants back.
     async fn find_session(&mut self, previd: &SmId, h: Count) {
-        self.claim = None;
+        (self.claim, self.gone) = (None, None);
         let claiming = PendingClaim::make(&self.shared.sessions, previd, h);
         let claimed = tokio::select! {
             claimed = claiming => claimed,
@@ -274,6 +279,10 @@ impl<'a> LoginTask<'a> {
     }
 
     async fn close(&mut self) {
+        if self.claim.as_ref().is_some_and(PendingClaim::resumes) {
+            // An end of the stream could be that of the session's.
+            self.uplink = None;
+        }
         let (client, uplink) = (self.client.take(), self.uplink.take());
         tokio::join!(close(client), close(uplink));
     }

@@ -1,6 +1,5 @@
 //! What comes from the account's owner and from the process.
 
-use mucplex_stream::stream_end;
 use mucplex_xml::StreamErrorCondition;
 use tracing::warn;
 
@@ -34,15 +33,15 @@ impl Steady {
             }
             SessionInput::Reclaim(_) => {}
             SessionInput::Siblings(has_siblings) => self.has_siblings = has_siblings,
-            SessionInput::Release if self.asleep.is_some() => self.released_asleep(),
+            SessionInput::Release if self.may_cut_uplink() => self.released_asleep(),
             SessionInput::Release => self.released(),
             SessionInput::Retain(home) => return self.retained(home),
-            SessionInput::Claim(claim) => return self.claim(claim).await,
+            SessionInput::Claim(claim) => self.claim(claim),
             SessionInput::Unclaim(number) => self.unclaim(number),
             SessionInput::StreamGone(number) => return self.stream_gone(number).await,
             SessionInput::Resume(resume) => return self.resume(*resume).await,
             SessionInput::End(condition, text) => return self.end_client(condition, text).await,
-            SessionInput::Shutdown => self.shut_down(),
+            SessionInput::Shutdown => return self.shut_down(),
         }
         self.within_bound().await
     }
@@ -82,14 +81,18 @@ impl Steady {
 
     /// The process ends, and with it every uplink that could take over a room: nothing is handed
     /// over.
-    fn shut_down(&mut self) {
+    fn shut_down(&mut self) -> Flow {
         self.dismiss_client(Farewell::Error(
             StreamErrorCondition::SystemShutdown,
             "the server is shutting down",
         ));
+        if self.uplink.stream.is_cut() {
+            return Flow::Break(Farewell::End);
+        }
         if !matches!(self.phase, Phase::Ending) {
-            self.uplink.stream.push(stream_end());
+            self.uplink.stream.end(None);
             self.enter(Phase::Ending);
         }
+        Flow::Continue(())
     }
 }

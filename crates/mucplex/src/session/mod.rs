@@ -37,7 +37,7 @@ use crate::{anchor::Home, server::Shared, uplink::Uplink};
 use begun::Begun;
 use login::LoggedIn;
 
-pub(crate) use sleep::{Claim, Claimed, Fresh, Resume};
+pub(crate) use sleep::{Claim, Fresh, Resume};
 pub(crate) use steady::FRAMES_PER_TURN;
 
 /// Both ends of what reaches a task.

@@ -72,6 +72,7 @@ impl Steady {
 
     /// The client says whether somebody looks at it.
     pub(super) fn client_state(&mut self, active: bool) {
+        self.inactive = !active;
         if !active {
             self.csi.inactive();
         } else if let Some(client) = &mut self.client {

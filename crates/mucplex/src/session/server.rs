@@ -1,11 +1,12 @@
 //! What comes from the server.
 
 use mucplex_muc::ServerRoute;
-use mucplex_net::Freight;
+use mucplex_net::{Custody, Freight};
 use mucplex_xml::{Event, Frame, Kind, StreamErrorCondition};
 use tracing::{debug, info};
 
 use super::{
+    PER_STANZA,
     bounce::{Undelivered, undelivered},
     steady::{FRAMES_PER_TURN, Farewell, Flow, Phase, Steady},
 };
@@ -96,7 +97,7 @@ impl Steady {
         if self.client.is_some() {
             self.queue_frame(&frame, custody);
         } else {
-            self.no_reader(&frame);
+            self.no_reader(&frame, custody);
         }
         if frame.kind() == Kind::StreamError {
             // RFC 6120 4.9.1.1: it ends the stream, whatever follows.
@@ -106,13 +107,27 @@ impl Steady {
         self.within_bound().await
     }
 
-    fn no_reader(&mut self, frame: &Frame) {
-        match (undelivered(frame, &self.own_bare), &self.phase) {
+    fn no_reader(&mut self, frame: &Frame, custody: Option<Custody>) {
+        let expects_answer = undelivered(frame, &self.own_bare);
+        let is_message = frame.kind() == Kind::Message;
+        match (expects_answer, &self.phase, custody) {
             // RFC 6120 4.4: behind the end of the stream there are no stanzas.
-            (Undelivered::Count, _) | (Undelivered::Answer(_), Phase::Ending) => {
+            (Undelivered::Count, ..) | (Undelivered::Answer(_), Phase::Ending, None) => {
                 self.undelivered += 1;
             }
-            (Undelivered::Answer(answer), _) => self.queue_for_server(answer, Freight::default()),
+            // The server knows that nobody has it, and what to do with it.
+            (Undelivered::Answer(_), _, Some(custody)) if is_message && !self.owed.is_over() => {
+                let freight = Freight {
+                    charge: Some(self.owed.charge(frame.bytes().len() + PER_STANZA)),
+                    custody: Some(custody),
+                    mark: 0,
+                };
+                self.unread.push((frame.compact(), freight));
+            }
+            (Undelivered::Answer(_), Phase::Ending, Some(_)) => self.undelivered += 1,
+            (Undelivered::Answer(answer), ..) => {
+                self.queue_for_server(answer, Freight::default());
+            }
         }
     }
 
@@ -131,10 +146,19 @@ impl Steady {
     pub(super) async fn uplink_lost(&mut self, reason: &str) -> Flow {
         match self.phase {
             Phase::Open | Phase::Withholding(_) if self.replaced => Flow::Break(REPLACED),
-            Phase::Open if self.uplink.is_resumable() && self.resumption.is_some() => {
+            Phase::Open | Phase::Withholding(_)
+                if self.uplink.is_resumable() && self.resumption.is_some() =>
+            {
+                if matches!(self.phase, Phase::Withholding(_)) {
+                    // There is nothing to hand over from.
+                    self.released();
+                }
                 if self.asleep.is_none() {
-                    self.client_lost("it is to come back with another uplink")
-                        .await?;
+                    let reason = "it is to come back with another uplink";
+                    self.client_lost(reason).await?;
+                }
+                if self.asleep.is_none() {
+                    return Flow::Break(Farewell::End);
                 }
                 self.suspend_uplink(reason).await
             }

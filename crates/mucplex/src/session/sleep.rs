@@ -6,34 +6,48 @@
 //! uplink     ── held ──┤ cut: Release, or a minute is over   [fresh uplink: the server's resume]
 //! ```
 //! A login that is asked to resume claims the session first: while it is claimed, nothing changes
-//! that the login has been told. The claim that comes last counts, since a client that tries again
-//! has given up the earlier try.
+//! that the login has been told, and later claims wait. Were there two at once, each might resume
+//! the server's stream, and the one that is second there takes it from the other:
+//! ```text
+//! login 1   claim ── <resume/> ──────────── <resumed/>, Resume
+//! login 2       claim ──────── <resume/> ── <resumed/> ────── …, and login 1 has lost its uplink
+//! ```
+//! So the session goes on on login 1, and then on login 2: who tries again gives up the earlier try.
 
 use std::time::Duration;
 
-use mucplex_muc::{AccountJid, Csi};
+use bytes::Bytes;
+use mucplex_muc::{AccountJid, ClientRoute, Csi};
 use mucplex_net::Connection;
-use mucplex_stream::sm::{Count, Nonza, SmId, SmState};
-use mucplex_xml::StreamErrorCondition;
+use mucplex_stream::{
+    Authenticated,
+    sm::{Count, Nonza, SmId, SmState},
+    stream_end,
+};
+use mucplex_xml::{Frame, StreamErrorCondition};
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::{
+    CLOSING,
     server::CONNECTION_LOST,
-    steady::{Farewell, Flow, HELD_SHARE, Phase, Steady},
+    steady::{Flow, HELD_SHARE, Phase, Steady},
 };
 use crate::{account::AccountInput, management::Management, stream::Stream, uplink::Uplink};
 
 /// How long the uplink of a client that is away is held for the one it may come back with.
 const HOLD: Duration = Duration::from_secs(60);
 
+/// Logins that may wait for a session which another one has claimed.
+const CLAIMS: usize = 8;
+
 /// The client is away.
 #[derive(Debug)]
 pub(super) struct Asleep {
     /// When the session ends for good.
     until: Instant,
-    /// When the uplink is cut, if not before.
-    hold: Option<Instant>,
+    /// When the uplink is cut, if not before, and if it can be resumed.
+    hold: Instant,
 }
 
 /// How a session can be resumed.
@@ -56,11 +70,19 @@ pub(crate) struct Claim {
     pub(crate) answer: oneshot::Sender<Claimed>,
 }
 
+/// What is told to a login that claims a session.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// Whose the session is. Nothing is known yet of who claims it.
+    pub(crate) account: AccountJid,
+    pub(crate) way: Way,
+}
+
 /// What a session that is claimed needs in order to go on.
 #[derive(Debug)]
-pub(crate) enum Claimed {
+pub(crate) enum Way {
     /// Its uplink is there.
-    Held { account: AccountJid },
+    Held,
     /// Its uplink is to be resumed at the server.
     Cut {
         /// The server's stream.
@@ -92,6 +114,7 @@ pub(crate) enum Fresh {
     Uplink {
         connection: Box<Connection>,
         h: Count,
+        login: Box<Authenticated>,
     },
 }
 
@@ -125,6 +148,10 @@ impl Steady {
             location: None,
             max: resumes.then(|| u32::try_from(window.as_secs()).unwrap_or(u32::MAX)),
         };
+        if resumes {
+            // What is kept may go out on a stream whose header declares something else.
+            self.streams_match = false;
+        }
         client.push(enabled.to_bytes());
         client.keep_until_acknowledged();
         client.counts_peer(Management::new());
@@ -149,15 +176,19 @@ impl Steady {
             }
             Some(_) | None => {
                 info!(reason, unsent, "client lost");
-                self.note_served();
-                self.client = None;
+                self.depart();
                 self.release().await
             }
         }
     }
 
     fn may_sleep(&self) -> bool {
-        matches!(self.phase, Phase::Open) && !self.owed.is_over()
+        matches!(self.phase, Phase::Open | Phase::Withholding(_)) && !self.owed.is_over()
+    }
+
+    /// Nothing but the hub needs the uplink.
+    pub(super) fn may_cut_uplink(&self) -> bool {
+        self.asleep.is_some() && matches!(self.phase, Phase::Open)
     }
 
     async fn fall_asleep(&mut self, until: Instant) -> Flow {
@@ -165,7 +196,7 @@ impl Steady {
             client.cut();
         }
         self.client_has_more = false;
-        let hold = self.uplink.is_resumable().then(|| Instant::now() + HOLD);
+        let hold = Instant::now() + HOLD;
         self.asleep = Some(Asleep { until, hold });
         let session = self.session;
         self.tell(AccountInput::Asleep { session }).await
@@ -174,8 +205,16 @@ impl Steady {
     /// The next thing that becomes of a session that sleeps.
     pub(super) fn asleep_deadline(&self) -> Option<Instant> {
         let asleep = self.asleep.as_ref().filter(|_| self.claimed.is_none())?;
-        let hold = asleep.hold.filter(|_| !self.uplink.stream.is_cut());
-        Some(hold.map_or(asleep.until, |hold| hold.min(asleep.until)))
+        Some(if self.is_held() {
+            asleep.hold.min(asleep.until)
+        } else {
+            asleep.until
+        })
+    }
+
+    /// The uplink is there, and could be cut.
+    fn is_held(&self) -> bool {
+        self.uplink.is_resumable() && !self.uplink.stream.is_cut()
     }
 
     pub(super) async fn asleep_too_long(&mut self, now: Instant) -> Flow {
@@ -186,7 +225,7 @@ impl Steady {
             info!("the client has not come back");
             return self.end_sleep().await;
         }
-        if asleep.hold.is_some_and(|hold| hold <= now) && !self.uplink.stream.is_cut() {
+        if asleep.hold <= now && self.is_held() {
             return self.suspend_uplink("held long enough").await;
         }
         Flow::Continue(())
@@ -194,14 +233,8 @@ impl Steady {
 
     /// The session ends though its client may still come: it gets a new one then.
     pub(super) async fn end_sleep(&mut self) -> Flow {
-        self.asleep = None;
-        self.note_served();
-        self.resumption = None;
-        self.client = None;
-        if self.uplink.stream.is_cut() {
-            // The server has the rest; it ends the stream in its own time.
-            return Flow::Break(Farewell::End);
-        }
+        self.flush_held();
+        self.depart();
         self.release().await
     }
 
@@ -225,44 +258,52 @@ impl Steady {
         if self.claimed.is_some() {
             // Whoever has claimed the session was told that the uplink is there.
             self.released_while_claimed = true;
-        } else if self.uplink.is_resumable() && !self.uplink.stream.is_cut() {
+        } else if self.is_held() {
             self.cut_uplink("no room needs it");
         }
     }
 
-    /// A login wants the session.
-    pub(super) async fn claim(&mut self, claim: Claim) -> Flow {
+    /// A login wants the session. Whoever that is, nothing happens to a client that is there before
+    /// the server has said that it is of the same account.
+    pub(super) fn claim(&mut self, claim: Claim) {
         let can_resume = self.resumption.is_some()
-            && matches!(self.phase, Phase::Open)
+            && matches!(self.phase, Phase::Open | Phase::Withholding(_))
             && self
                 .client
                 .as_ref()
                 .is_some_and(|it| it.can_resume(claim.h));
         if !can_resume {
-            return Flow::Continue(());
+            return;
         }
-        if self.asleep.is_none() {
-            // The proxy has not noticed yet, or the client has been quicker than its old connection.
-            if let Some(client) = &mut self.client {
-                client.push(StreamErrorCondition::Conflict.to_xml(Some("resumed elsewhere")));
+        if self.claimed.is_some() {
+            // Those that are too many find nothing, as if they had been wrong.
+            if self.claims.len() < CLAIMS {
+                self.claims.push_back(claim);
             }
-            self.client_lost("resumed on another connection").await?;
+            return;
         }
-        let claimed = match (self.uplink.resumption(), self.uplink.stream.is_cut()) {
-            (_, false) => Claimed::Held {
-                account: AccountJid(self.uplink.jid.to_bare()),
-            },
-            (Some((stream, h)), true) => Claimed::Cut {
+        let way = match (self.uplink.resumption(), self.uplink.stream.is_cut()) {
+            (_, false) => Way::Held,
+            (Some((stream, h)), true) => Way::Cut {
                 stream: stream.clone(),
                 h,
                 client_h: self.client.as_ref().map_or(Count::ZERO, Stream::handled),
             },
-            (None, true) => return Flow::Continue(()),
+            (None, true) => return,
         };
-        if claim.answer.send(claimed).is_ok() {
+        let account = AccountJid(self.uplink.jid.to_bare());
+        if claim.answer.send(Claimed { account, way }).is_ok() {
             self.claimed = Some(claim.number);
         }
-        Flow::Continue(())
+    }
+
+    /// A login is done with the session: the next one gets it.
+    fn next_claim(&mut self) {
+        while self.claimed.is_none()
+            && let Some(claim) = self.claims.pop_front()
+        {
+            self.claim(claim);
+        }
     }
 
     /// Nothing came of a login.
@@ -272,6 +313,7 @@ impl Steady {
             if std::mem::take(&mut self.released_while_claimed) {
                 self.released_asleep();
             }
+            self.next_claim();
         }
     }
 
@@ -287,55 +329,85 @@ impl Steady {
 
     /// The client is back.
     pub(super) async fn resume(&mut self, resume: Resume) -> Flow {
-        let Resume {
-            number,
-            h,
-            mut client,
-            fresh,
-        } = resume;
-        let (Some(Resumption { id, .. }), Some(stream)) = (&self.resumption, &mut self.client)
-        else {
-            return Flow::Continue(());
-        };
-        if self.claimed != Some(number) {
-            debug!("a later login has the session");
+        if self.claimed != Some(resume.number) {
+            debug!("the session has ended meanwhile");
             return Flow::Continue(());
         }
         self.claimed = None;
         self.released_while_claimed = false;
-        let resumed = Nonza::Resumed {
-            previd: id.clone(),
-            h: stream.received(),
-        };
-        client.outbox_mut().push(resumed.to_bytes());
-        // What was held for an inactive client is what it gets now: its state does not outlive a
-        // connection (XEP-0352 5).
-        let outbox = stream.outbox_mut();
-        self.csi
-            .flush(|stanza, freight| outbox.push_stanza(stanza, freight));
-        self.csi = Csi::new(&self.uplink.jid, self.shared.outbox_bytes / HELD_SHARE);
-        if stream.resume(client, h).is_err() {
+        let Resume {
+            h, client, fresh, ..
+        } = resume;
+        self.flush_held();
+        if !self.resume_client(client, h) {
             warn!("a client claims to have what it was not sent");
             return self.end_sleep().await;
         }
-        self.client_has_more = true;
-        self.asleep = None;
-        self.streams_match = false;
+        let slept = self.asleep.take().is_some();
         info!("client resumed");
         self.go_on_with(fresh).await?;
+        self.client_is_active();
+        self.next_claim();
         if self.uplink.stream.is_cut() {
             // Lost while the client was on its way to it: it is to bring another one.
             return self.client_lost("its uplink is lost").await;
         }
-        let session = self.session;
-        self.tell(AccountInput::Awake { session }).await
+        if slept {
+            let session = self.session;
+            self.tell(AccountInput::Awake { session }).await?;
+        }
+        Flow::Continue(())
+    }
+
+    /// The client's stream goes on on another connection; whether it can.
+    fn resume_client(&mut self, mut connection: Connection, h: Count) -> bool {
+        let (Some(Resumption { id, .. }), Some(stream)) = (&self.resumption, &mut self.client)
+        else {
+            return false;
+        };
+        if let Some(mut displaced) = stream.displace() {
+            // The client has been quicker than the end of its old connection.
+            let error = StreamErrorCondition::Conflict.to_xml(Some("resumed elsewhere"));
+            displaced.outbox_mut().push(error);
+            displaced.outbox_mut().push(stream_end());
+            let closing = async move { drop(displaced.close(CLOSING).await) };
+            self.shared.tasks.spawn(closing.in_current_span());
+        }
+        let resumed = Nonza::Resumed {
+            previd: id.clone(),
+            h: stream.grant(),
+        };
+        connection.outbox_mut().push(resumed.to_bytes());
+        self.client_has_more = true;
+        self.streams_match = false;
+        stream.resume(connection, h).is_ok()
+    }
+
+    /// A client state does not outlive a connection (XEP-0352 5), and the server's idea of it may
+    /// have.
+    fn client_is_active(&mut self) {
+        if !std::mem::take(&mut self.inactive) {
+            return;
+        }
+        self.csi = Csi::new(&self.uplink.jid, self.shared.outbox_bytes / HELD_SHARE);
+        let active = Bytes::from_static(b"<active xmlns='urn:xmpp:csi:0'/>");
+        let Ok(active) = Frame::parse(active, &self.shared.client_limits) else {
+            return;
+        };
+        if let ClientRoute::ClientState { upstream: true, .. } = self.routes.from_client(&active) {
+            self.uplink.stream.push(&active);
+        }
     }
 
     async fn go_on_with(&mut self, fresh: Fresh) -> Flow {
         match fresh {
             Fresh::Spare(spare) => self.tell(AccountInput::Spare(spare)).await,
-            Fresh::Uplink { connection, h } => {
-                if self.uplink.stream.resume(*connection, h).is_err() {
+            Fresh::Uplink {
+                connection,
+                h,
+                login,
+            } => {
+                if self.uplink.resume(*connection, h, &login).is_err() {
                     warn!("the server claims to have what it was not sent");
                     return Flow::Break(CONNECTION_LOST);
                 }

@@ -20,6 +20,7 @@
 //!   (`resource-constraint`).
 
 use std::{
+    collections::VecDeque,
     future::{pending, poll_fn},
     ops::ControlFlow,
     sync::Arc,
@@ -27,7 +28,7 @@ use std::{
 };
 
 use mucplex_muc::{AccountJid, Csi, RouteSettings, Routes, SessionId, UplinkId};
-use mucplex_net::{Budget, Freight};
+use mucplex_net::{Budget, Freight, Outbox};
 use mucplex_store::SessionJournal;
 use mucplex_stream::Credentials;
 use mucplex_xml::{Frame, Outgoing, StreamErrorCondition};
@@ -35,11 +36,12 @@ use tokio::{
     sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender},
     time::Instant,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Mailbox, SessionInput,
     begun::Begun,
-    sleep::{Asleep, Resumption},
+    sleep::{Asleep, Claim, Resumption},
 };
 use crate::{
     account::AccountInput,
@@ -83,6 +85,8 @@ pub(super) struct Steady {
     pub(super) asleep: Option<Asleep>,
     /// The login that is about to resume the session.
     pub(super) claimed: Option<u64>,
+    /// Those that want to do so after it.
+    pub(super) claims: VecDeque<Claim>,
     /// The hub has released the uplink meanwhile.
     pub(super) released_while_claimed: bool,
     pub(super) account: Sender<AccountInput>,
@@ -115,6 +119,16 @@ pub(super) struct Steady {
     pub(super) streams_match: bool,
     /// The session was available (RFC 6121 4.2) when its client was last heard of.
     pub(super) available: bool,
+    /// The client has said that nobody looks at it (XEP-0352).
+    pub(super) inactive: bool,
+    /// What a client that is gone does not have. The server is not told that it is handled, so
+    /// that it does with it what it does for any lost client.
+    pub(super) departed: Option<Box<Outbox>>,
+    /// Messages that have come since.
+    pub(super) unread: Vec<(Frame, Freight)>,
+    /// Cancelled when the uplink tells the server nothing any more.
+    pub(super) over: CancellationToken,
+    _over: DropGuard,
     /// What the client has logged in with, until the account's owner has it.
     credentials: Option<Credentials>,
     pub(super) mailbox: UnboundedReceiver<SessionInput>,
@@ -179,6 +193,7 @@ impl Steady {
             mut login,
             streams_match,
         } = begun;
+        let over = CancellationToken::new();
         let credentials = login.credentials.take();
         let account_jid = AccountJid(uplink.jid.to_bare());
         let route_settings = RouteSettings {
@@ -199,6 +214,7 @@ impl Steady {
             resumption: None,
             asleep: None,
             claimed: None,
+            claims: VecDeque::new(),
             released_while_claimed: false,
             phase: Phase::Open,
             // The login may have left frames behind.
@@ -213,6 +229,11 @@ impl Steady {
             undelivered: 0,
             streams_match,
             available: false,
+            inactive: false,
+            departed: None,
+            unread: Vec::new(),
+            _over: over.clone().drop_guard(),
+            over,
             credentials,
             mailbox,
             own_mailbox,
@@ -410,11 +431,19 @@ impl Steady {
     /// Something is late, or may be: the timer is not moved back.
     async fn deadline_passed(&mut self) -> Flow {
         let now = Instant::now();
-        if self.client.as_ref().is_some_and(|it| it.is_silent(now)) {
-            self.client_lost("does not acknowledge anything").await?;
+        let (client_heard, uplink_heard) = (self.client_may_go_on(), self.uplink_may_go_on());
+        if let Some(client) = self.client.as_mut().filter(|it| it.is_silent(now)) {
+            if client_heard {
+                self.client_lost("does not acknowledge anything").await?;
+            } else {
+                client.excuse(now);
+            }
         }
         if self.uplink.stream.is_silent(now) {
-            return self.uplink_lost("does not acknowledge anything").await;
+            if uplink_heard {
+                return self.uplink_lost("does not acknowledge anything").await;
+            }
+            self.uplink.stream.excuse(now);
         }
         self.asleep_too_long(now).await?;
         if self.deadline.is_some_and(|deadline| deadline <= now) {
