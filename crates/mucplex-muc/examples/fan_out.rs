@@ -57,6 +57,7 @@ fn room_with_sessions(now: Now) -> Result<Hub, Box<dyn std::error::Error>> {
     let policy = Policy {
         nick_conflict: NickConflict::Account,
         persist: std::env::args().nth(2).is_some(),
+        anchors: true,
         stay: Duration::from_secs(3600),
         history: Duration::from_secs(3600),
     };

@@ -45,6 +45,7 @@
 //!     history: Duration::from_secs(86_400),
 //!     nick_conflict: NickConflict::Account,
 //!     persist: false,
+//!     anchors: true,
 //! };
 //! let mut hub = Hub::new(AccountJid("alice@example.org".parse()?), policy);
 //! for (n, resource) in [(1, "phone"), (2, "desk")] {

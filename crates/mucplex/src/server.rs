@@ -307,6 +307,7 @@ impl Shared {
             stay: Duration::ZERO,
             history: Duration::ZERO,
             persist: false,
+            anchors: false,
         };
         let session = SessionLimits {
             outbox_bytes: 1 << 20,

@@ -31,6 +31,7 @@ mod scripted;
 mod secrets;
 mod slow;
 mod standing;
+mod stay;
 
 use crate::Test;
 
@@ -53,6 +54,7 @@ pub(crate) fn tests() -> Vec<Test> {
         push::tests(),
         slow::tests(),
         standing::tests(),
+        stay::tests(),
         lost::tests(),
         ping::tests(),
         leave::tests(),

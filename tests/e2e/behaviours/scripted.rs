@@ -8,6 +8,7 @@ use mucplex_testkit::rooms::{Joining, Leaving, Room};
 use mucplex_testkit::tap::Tap;
 use mucplex_testkit::xml::Stanza;
 
+use crate::raw::uncounted;
 use crate::stage::{Stage, leave, marked, outline, until};
 
 crate::tests![
@@ -56,7 +57,9 @@ async fn b04_the_self_presence_ends_a_list_of_any_length(stage: Stage) {
 /// Bytes in both directions, on all connections.
 fn bytes(tap: &Tap) -> usize {
     let recordings = tap.recordings();
-    let sizes = recordings.iter().map(|it| it.up.len() + it.down.len());
+    let sizes = recordings
+        .iter()
+        .map(|it| uncounted(&it.up).len() + uncounted(&it.down).len());
     sizes.sum()
 }
 

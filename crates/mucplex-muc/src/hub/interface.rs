@@ -31,6 +31,16 @@ pub struct Policy {
     pub nick_conflict: NickConflict,
     /// Whether the hub tells what is to outlive the process ([`Output::Persist`]).
     pub persist: bool,
+    /// Whether the account may have uplinks without sessions ([anchors](Input::AnchorBound)). If
+    /// not, it is in its rooms as long as it has sessions.
+    pub anchors: bool,
+}
+
+impl Policy {
+    /// Whether rooms are kept for which there is neither a session nor an uplink.
+    pub(crate) fn keeps_rooms(&self) -> bool {
+        self.anchors && !self.stay.is_zero()
+    }
 }
 
 /// What becomes of a session that joins a room under another nick than the account's.

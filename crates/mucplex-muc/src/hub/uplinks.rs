@@ -202,7 +202,7 @@ impl Hub {
     /// ended: that becomes the anchor. Gives it if it leaves all rooms now.
     fn retain_one(&mut self, now: Now) -> Option<UplinkId> {
         let carried = self.uplinks.values().any(Uplink::may_carry);
-        if carried || self.awaits_anchor(now.instant) {
+        if carried || !self.policy.anchors || self.awaits_anchor(now.instant) {
             return None;
         }
         let stays = !self.policy.stay.is_zero();

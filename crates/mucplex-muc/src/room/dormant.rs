@@ -122,7 +122,7 @@ impl Room {
     /// Whether the account is to come back: where it does not stay for itself, it does for those who
     /// are in the room and whose uplinks are suspended or cut.
     fn may_rest(&self, ctx: &Context<'_>) -> bool {
-        !ctx.policy.stay.is_zero() || ctx.awaits_anchor || !self.is_detached()
+        ctx.policy.keeps_rooms() || ctx.awaits_anchor || !self.is_detached()
     }
 
     /// No uplink can carry the room now. With `held`: what sessions have sent and has to wait.
@@ -182,7 +182,7 @@ impl Room {
             return;
         };
         let passes = refusal.is_none_or(is_passing);
-        let patient = !self.is_looked_at(ctx) && !ctx.policy.stay.is_zero();
+        let patient = !self.is_looked_at(ctx) && ctx.policy.keeps_rooms();
         if passes && patient && !self.left {
             self.rest(ctx, handover.held);
             self.try_later(ctx);

@@ -196,6 +196,7 @@ impl World {
                 stay,
                 history: Duration::from_secs(30 * 86_400),
                 persist: true,
+                anchors: true,
             },
             next: 0,
             overrun: Vec::new(),

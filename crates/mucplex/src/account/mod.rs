@@ -219,6 +219,7 @@ impl Owner {
         self.keeper = keeper;
         let policy = Policy {
             persist: self.keeper.is_some(),
+            anchors: self.shared.anchors.enabled,
             ..self.shared.rooms.clone()
         };
         self.hub = Hub::restore(self.account.clone(), policy, restored.rooms, now());
@@ -509,7 +510,6 @@ impl Owner {
 
     fn hub_input(&mut self, input: Input, freight: Freight) {
         let mut freight = Some(freight);
-        let mut not_retained = Vec::new();
         self.hub.handle(now(), input);
         let mut outputs = Vec::new();
         while let Some(output) = self.hub.poll_output() {
@@ -538,10 +538,6 @@ impl Owner {
                     self.send_to_uplink(uplink, SessionInput::Carry(room));
                 }
                 Output::Release { uplink } => self.send_to_uplink(uplink, SessionInput::Release),
-                Output::Retain { uplink } if !self.shared.anchors.enabled => {
-                    self.send_to_uplink(uplink, SessionInput::Release);
-                    not_retained.push(uplink);
-                }
                 Output::Retain { uplink } => {
                     self.anchor = Some(uplink);
                     match self.home() {
@@ -552,9 +548,6 @@ impl Owner {
                     }
                 }
             }
-        }
-        for uplink in not_retained {
-            self.hub_input(Input::UplinkLost { uplink }, Freight::default());
         }
     }
 

@@ -275,7 +275,9 @@ fn rooms(raw: &RawRooms) -> Result<Policy, ConfigError> {
         }
     };
     Ok(Policy {
+        // Known when the store and the anchors are.
         persist: false,
+        anchors: false,
         nick_conflict,
         stay: duration(
             "rooms.stay",

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mucplex_net::Freight;
 use mucplex_xml::Frame;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug, info, warn};
 
 use super::{
-    CLOSING,
+    CLOSING, SessionInput,
     bounce::{Undelivered, undelivered},
+    server::{CONNECTION_LOST, REPLACED},
     steady::{Farewell, Flow, Phase, Steady},
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 
 /// How long the hub may keep an uplink whose client has gone, or a client's unavailable.
 const RELEASE: Duration = Duration::from_secs(15);
+/// How long the news of a session's replacement may take, behind the loss of its uplink.
+const WORD_OF_REPLACEMENT: Duration = Duration::from_millis(200);
 /// How long the server may take to answer `</stream:stream>`.
 const SERVER_END: Duration = Duration::from_secs(3);
 
@@ -170,9 +173,23 @@ impl Steady {
         }
     }
 
+    /// Whether the uplink was lost because another session has bound the same full JID: the server's
+    /// words about that may be lost with the connection, and come from here at the same time.
+    async fn is_replaced(&mut self) -> bool {
+        let told = async {
+            while let Some(input) = self.mailbox.recv().await {
+                if matches!(input, SessionInput::Replaced) {
+                    return;
+                }
+            }
+        };
+        self.replaced || timeout(WORD_OF_REPLACEMENT, told).await.is_ok()
+    }
+
     /// The end of the session, whatever it came from.
     pub(super) async fn finish(mut self, farewell: Farewell) {
-        self.dismiss_client(farewell);
+        let replaced = farewell == CONNECTION_LOST && self.is_replaced().await;
+        self.dismiss_client(if replaced { REPLACED } else { farewell });
         if let Some(home) = self.retained.take() {
             info!("session ended, and its uplink stays");
             let mailbox = (self.own_mailbox, self.mailbox);

@@ -23,7 +23,7 @@ pub(super) const CONNECTION_LOST: Farewell = Farewell::Error(
 
 /// The same where the server may have said this, and its words got lost with the connection: a
 /// client that is replaced must not come back by itself.
-const REPLACED: Farewell = Farewell::Error(
+pub(super) const REPLACED: Farewell = Farewell::Error(
     StreamErrorCondition::Conflict,
     "replaced by another session of this resource",
 );
