@@ -106,8 +106,9 @@ impl Steady {
         Flow::Break(Farewell::End)
     }
 
-    /// The server will not hear that somebody else than the client had these: so who has sent them
-    /// has to.
+    /// The uplink stays, and with it its count: the server will not do anything about these, so who
+    /// has sent them has to be told. What came by way of the hub has no custody, and a room is told
+    /// nothing (behaviour 58).
     fn return_to_senders(&mut self) {
         let limits = self.shared.server_limits;
         let departed = self.departed.take().into_iter();
@@ -115,6 +116,7 @@ impl Steady {
         let unread = std::mem::take(&mut self.unread);
         let departed = departed
             .iter()
+            .filter(|(_, freight)| freight.custody.is_some())
             .filter_map(|(stanza, _)| Frame::parse(stanza.clone().to_bytes(), &limits).ok());
         for frame in departed.chain(unread.iter().map(|(frame, _)| frame.clone())) {
             if let Undelivered::Answer(answer) = undelivered(&frame, &self.own_bare) {
