@@ -122,13 +122,15 @@ fn join(room: &BareJid) -> Op {
         room_presence: None,
         subject: None,
         password: None,
+        carrier: None,
         non_anonymous: false,
         logged: false,
         reflects_join_id: false,
         nick_assigned: false,
+        spoken: true,
+        wanted: true,
         unsettled: false,
         joined_at: SystemTime::now(),
         detached_since: None,
-        next_message: 0,
     })
 }

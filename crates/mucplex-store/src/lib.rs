@@ -31,14 +31,16 @@
 //!     room_presence: None,
 //!     subject: None,
 //!     password: None,
+//!     carrier: None,
 //!     non_anonymous: false,
 //!     logged: false,
 //!     reflects_join_id: true,
 //!     nick_assigned: false,
+//!     spoken: true,
+//!     wanted: true,
 //!     unsettled: false,
 //!     joined_at: now,
 //!     detached_since: None,
-//!     next_message: 0,
 //! });
 //! let said = Op::AddMessage {
 //!     room: room.clone(),
@@ -60,7 +62,7 @@
 //! let store = Store::open(&path, Options::default())?;
 //! let kept = store.load(&account, &store.bounds())?;
 //! let room = &kept.rooms[&room];
-//! assert_eq!(room.record.next_message, 1);
+//! assert_eq!(room.record.nick, "alice");
 //! assert_eq!(room.messages[0].stanza, "<message><body>hello</body></message>");
 //! # Ok(())
 //! # }

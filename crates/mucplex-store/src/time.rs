@@ -35,9 +35,9 @@ pub(crate) fn before(now: SystemTime, time: Duration) -> SystemTime {
     now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// SQLite's integers have a sign; and one can be added to what is stored.
+/// SQLite's integers have a sign.
 pub(crate) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX).min(i64::MAX - 1)
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn unsigned(number: i64) -> u64 {

@@ -10,7 +10,7 @@ use std::{
 
 use mucplex_store::{Batch, Options, Store};
 
-use crate::stage::{alice, batch, join, load, say, served, tea};
+use crate::stage::{alice, batch, join, load, next, say, served, tea};
 
 const DIRECTORY: &str = "MUCPLEX_STORE_TEST_DIRECTORY";
 
@@ -70,7 +70,7 @@ fn says_without_end() {
     let store = Store::open(&directory().join("mucplex.db"), keep_all()).unwrap();
     let begun = load(&store, &alice());
     let first = match begun.rooms.get(&tea()) {
-        Some(room) => room.record.next_message,
+        Some(room) => next(room),
         None => {
             store.submit(batch(&alice(), vec![join(&tea())]));
             0

@@ -7,7 +7,7 @@ use jid::BareJid;
 use mucplex_store::{AnchorState, Op, PushRegistration, SealedKey, Served, StoredMessage};
 use proptest::prelude::*;
 
-use crate::stage::{Stage, alice, batch, join, load, now, occupant, put, record, say, tea};
+use crate::stage::{Stage, alice, batch, join, load, next, now, occupant, put, record, say, tea};
 
 #[test]
 fn an_owner_that_starts_sees_what_the_one_before_has_left() {
@@ -20,7 +20,7 @@ fn an_owner_that_starts_sees_what_the_one_before_has_left() {
     store.submit(batch(&alice(), vec![say(&tea(), 2)]));
     let waiting = load(&store, &alice());
     assert_eq!(waiting.rooms[&tea()].messages.len(), 3);
-    assert_eq!(waiting.rooms[&tea()].record.next_message, 3);
+    assert_eq!(next(&waiting.rooms[&tea()]), 3);
     outsider.execute_batch("ROLLBACK").unwrap();
     put(&store, &alice(), vec![]);
     assert_eq!(load(&store, &alice()), waiting);
@@ -44,18 +44,18 @@ fn a_reader_beside_a_busy_writer_sees_every_change() {
             messages: 3,
             ..store.bounds()
         };
-        let mut next = 0;
-        while next < MESSAGES {
+        let mut seen = 0;
+        while seen < MESSAGES {
             let before = submitted.load(Ordering::SeqCst);
             let kept = store.load(&alice(), &few).unwrap();
             let room = &kept.rooms[&tea()];
-            next = room.record.next_message;
+            seen = next(room);
             assert!(
-                next >= before,
-                "{before} were submitted, {next} is the next"
+                seen >= before,
+                "{before} were submitted, {seen} is the next"
             );
             let numbers: Vec<_> = room.messages.iter().map(|message| message.number).collect();
-            assert_eq!(numbers, Vec::from_iter(next.saturating_sub(3)..next));
+            assert_eq!(numbers, Vec::from_iter(seen.saturating_sub(3)..seen));
         }
     });
 }
@@ -70,17 +70,20 @@ fn names() -> impl Strategy<Value = String> {
 }
 
 fn room_ops() -> impl Strategy<Value = Op> {
-    let put_room =
-        (rooms(), names(), 0_u64..30, any::<bool>()).prop_map(|(room, nick, next, flag)| {
+    let put_room = (rooms(), names(), prop::option::of(names()), any::<bool>()).prop_map(
+        |(room, nick, carrier, flag)| {
             let mut record = record(&room);
             record.nick = nick;
-            record.next_message = next;
+            record.carrier = carrier;
+            record.spoken = flag;
+            record.wanted = !flag;
             record.unsettled = flag;
             // Finer than what is kept.
             record.joined_at = std::time::SystemTime::now();
             record.detached_since = flag.then(std::time::SystemTime::now);
             Op::PutRoom(record)
-        });
+        },
+    );
     let message = (rooms(), 0_u64..20, 0_usize..50).prop_map(|(room, number, bytes)| {
         let message = StoredMessage {
             number,
@@ -101,15 +104,21 @@ fn room_ops() -> impl Strategy<Value = Op> {
         Op::ReplaceOccupants { room, occupants }
     });
     let remove = (rooms(), names()).prop_map(|(room, nick)| Op::RemoveOccupant { room, nick });
-    let served = (rooms(), names(), 0_u64..20).prop_map(|(room, resource, number)| {
-        let at = std::time::SystemTime::now();
+    let number = || prop::option::of(0_u64..20);
+    let served = (rooms(), names(), number(), number(), 0_u64..20);
+    let served = served.prop_map(|(room, resource, number, before, joined)| {
         Op::PutServed(Served {
             room,
             resource,
             number,
-            at,
+            joined,
+            replay: joined / 2,
+            before,
+            at: std::time::SystemTime::now(),
         })
     });
+    let not_served =
+        (rooms(), names()).prop_map(|(room, resource)| Op::RemoveServed { room, resource });
     prop_oneof![
         4 => put_room,
         6 => message,
@@ -117,6 +126,7 @@ fn room_ops() -> impl Strategy<Value = Op> {
         1 => replace,
         1 => remove,
         2 => served,
+        1 => not_served,
         1 => rooms().prop_map(Op::ForgetRoom),
         1 => rooms().prop_map(Op::DropMessages),
     ]

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use jid::BareJid;
 use mucplex_store::{
-    Batch, Occupant, Op, Options, RoomRecord, Served, Snapshot, Store, StoredMessage,
+    Batch, Occupant, Op, Options, RoomRecord, Served, Snapshot, Store, StoredMessage, StoredRoom,
 };
 use tempfile::TempDir;
 
@@ -78,14 +78,16 @@ pub(crate) fn record(room: &BareJid) -> RoomRecord {
         room_presence: None,
         subject: None,
         password: None,
+        carrier: None,
         non_anonymous: false,
         logged: false,
         reflects_join_id: false,
         nick_assigned: false,
+        spoken: false,
+        wanted: true,
         unsettled: false,
         joined_at: now(),
         detached_since: None,
-        next_message: 0,
     }
 }
 
@@ -121,7 +123,10 @@ pub(crate) fn served(room: &BareJid, resource: &str, number: u64) -> Op {
     Op::PutServed(Served {
         room: room.clone(),
         resource: resource.to_owned(),
-        number,
+        number: Some(number),
+        joined: number,
+        replay: number,
+        before: None,
         at: now(),
     })
 }
@@ -148,6 +153,11 @@ pub(crate) fn put(store: &Store, account: &BareJid, ops: Vec<Op>) {
 
 pub(crate) fn load(store: &Store, account: &BareJid) -> Snapshot {
     store.load(account, &store.bounds()).unwrap()
+}
+
+/// What is behind the last message, where they are counted from 0.
+pub(crate) fn next(room: &StoredRoom) -> u64 {
+    room.messages.last().map_or(0, |last| last.number + 1)
 }
 
 pub(crate) fn close(store: &Store) {
