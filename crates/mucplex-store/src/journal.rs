@@ -223,7 +223,7 @@ impl SessionJournal {
     /// As [`sent`](Self::sent).
     pub fn has(&mut self, place: u64) -> io::Result<()> {
         let arrived = self.sent.partition_point(|(sent, _)| *sent <= place);
-        let Some(last) = self.sent.drain(..arrived).last() else {
+        let Some(last) = self.sent.drain(..arrived).next_back() else {
             return Ok(());
         };
         self.has = last;

@@ -80,6 +80,7 @@ mod schema;
 mod seal;
 mod store;
 mod time;
+mod uses;
 mod write;
 mod writer;
 
@@ -93,3 +94,4 @@ pub use record::{
 };
 pub use seal::{SealError, SealKey, SealKeyError};
 pub use store::{Options, Store};
+pub use uses::InUse;

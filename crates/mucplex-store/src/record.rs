@@ -206,8 +206,9 @@ pub enum Op {
 
 /// Changes of one account that are stored together or not at all.
 ///
-/// Each batch says that the account is in use, one without changes too: whoever keeps an account
-/// for longer than [`Options::unseen`](crate::Options::unseen) without a change has to send one.
+/// Each batch is a sign of life of the account, one without changes too. Whoever keeps an account for
+/// longer than [`Options::unseen`](crate::Options::unseen) without one has to say so by
+/// [`Store::in_use`](crate::Store::in_use).
 pub struct Batch {
     /// The account.
     pub account: BareJid,

@@ -3,16 +3,19 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use rusqlite::{Connection, params};
+use jid::BareJid;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
     Options,
     read::Bounds,
     time::{before, day, millis, signed},
-    write::{Growth, drop_messages},
+    uses::Uses,
+    write::{Growth, drop_messages, run},
 };
 
 /// Between two passes.
@@ -21,6 +24,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 const ROWS: i64 = 500;
 /// Rooms in one look.
 const ROOMS: usize = 20;
+/// Accounts in one look.
+const ACCOUNTS: usize = 500;
 /// Pages given back in one transaction.
 const PAGES: i64 = 256;
 
@@ -28,6 +33,7 @@ const PAGES: i64 = 256;
 #[derive(Debug)]
 pub(crate) struct Retention {
     options: Options,
+    uses: Arc<Uses>,
     under_way: Option<Phase>,
     next_pass: Instant,
     growth: Growth,
@@ -35,12 +41,14 @@ pub(crate) struct Retention {
 }
 
 /// Where a pass is. Phases follow each other in this order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// Messages beyond the retention time.
     OldMessages,
     /// Served marks of devices long unseen.
     OldMarks,
+    /// Accounts in use are seen, those behind this one.
+    Used { behind: Option<BareJid> },
     /// Accounts long unseen.
     OldAccounts,
     /// Rooms with too much in them, those behind this row id.
@@ -62,9 +70,10 @@ pub(crate) enum Step {
 
 impl Retention {
     /// The first pass begins at once.
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options, uses: Arc<Uses>) -> Self {
         Self {
             options,
+            uses,
             under_way: Some(Phase::OldMessages),
             next_pass: Instant::now(),
             growth: HashMap::new(),
@@ -112,10 +121,10 @@ impl Retention {
             self.ripe = self.growth.drain().map(|(room, _)| room).collect();
             self.under_way = Some(Phase::OldMessages);
         }
-        let Some(phase) = self.under_way else {
+        let Some(phase) = self.under_way.clone() else {
             return Ok(Step::Nothing);
         };
-        self.under_way = self.phase(file, phase, now)?;
+        self.under_way = self.phase(file, &phase, now)?;
         if self.under_way.is_none() {
             self.next_pass = Instant::now() + EVERY;
             return Ok(Step::PassEnded);
@@ -134,10 +143,10 @@ impl Retention {
     fn phase(
         &self,
         file: &mut Connection,
-        phase: Phase,
+        phase: &Phase,
         now: SystemTime,
     ) -> rusqlite::Result<Option<Phase>> {
-        let again = |more: bool, next: Phase| Some(if more { phase } else { next });
+        let again = |more: bool, next: Phase| Some(if more { phase.clone() } else { next });
         Ok(match phase {
             Phase::OldMessages => {
                 let more = drop_old_messages(file, before(now, self.options.history))?;
@@ -148,25 +157,76 @@ impl Retention {
                 let sql = "DELETE FROM served WHERE (room, resource) IN
                            (SELECT room, resource FROM served WHERE at < ?1 LIMIT ?2)";
                 let gone = file.prepare_cached(sql)?.execute([oldest, ROWS])?;
-                again(gone > 0, Phase::OldAccounts)
+                again(gone > 0, Phase::Used { behind: None })
+            }
+            Phase::Used { behind } => {
+                let last = self.see_used(file, behind.as_ref(), day(now))?;
+                let next = last.map(|last| Phase::Used { behind: Some(last) });
+                Some(next.unwrap_or(Phase::OldAccounts))
             }
             Phase::OldAccounts => {
                 let oldest = day(before(now, self.options.unseen));
-                let sql = "DELETE FROM account WHERE id IN
-                           (SELECT id FROM account WHERE seen < ?1 LIMIT 1)";
-                let gone = file.prepare_cached(sql)?.execute([oldest])?;
-                again(gone > 0, Phase::FullRooms { after: 0 })
+                let more = self.forget_one(file, oldest, day(now))?;
+                again(more, Phase::FullRooms { after: 0 })
             }
             Phase::FullRooms { after } => {
-                let next = self.full_rooms(file, after)?;
+                let next = self.full_rooms(file, *after)?;
                 let next = next.map_or(Phase::FreePages, |after| Phase::FullRooms { after });
                 Some(next)
             }
             Phase::FreePages => {
                 let more = give_back_pages(file)?;
-                more.then_some(phase)
+                more.then_some(Phase::FreePages)
             }
         })
+    }
+
+    /// Notes that some of those in use are seen today, so that an account whose room has been silent
+    /// for long is still there when the process has died and nobody has come back yet. Tells the last
+    /// one if there may be more.
+    fn see_used(
+        &self,
+        file: &mut Connection,
+        behind: Option<&BareJid>,
+        today: i64,
+    ) -> rusqlite::Result<Option<BareJid>> {
+        let used = self.uses.some(behind, ACCOUNTS);
+        let transaction = file.transaction()?;
+        for account in &used {
+            // One of which nothing is stored has nothing to be noted.
+            let sql = "UPDATE account SET seen = ?1 WHERE jid = ?2 AND seen < ?1";
+            run(&transaction, sql, params![today, account.as_str()])?;
+        }
+        transaction.commit()?;
+        let last = used.last().filter(|_| used.len() == ACCOUNTS);
+        Ok(last.cloned())
+    }
+
+    /// Forgets an account that is unseen since before this day; `true` if there may be more.
+    fn forget_one(&self, file: &Connection, oldest: i64, today: i64) -> rusqlite::Result<bool> {
+        let sql = "SELECT id, jid FROM account WHERE seen < ?1 LIMIT 1";
+        let unseen: Option<(i64, String)> = file
+            .prepare_cached(sql)?
+            .query_row([oldest], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((id, jid)) = unseen else {
+            return Ok(false);
+        };
+        let forget = || run(file, "DELETE FROM account WHERE id = ?1", [id]);
+        let forgotten = match BareJid::new(&jid) {
+            Ok(account) => self.uses.unless_in_use(&account, forget),
+            Err(_) => Some(forget()),
+        };
+        // One that has come into use since `see_used` would be found again and again.
+        let seen = || {
+            run(
+                file,
+                "UPDATE account SET seen = ?1 WHERE id = ?2",
+                [today, id],
+            )
+        };
+        forgotten.unwrap_or_else(seen)?;
+        Ok(true)
     }
 
     /// Looks at a few rooms; tells the last one's row id if there may be more.
@@ -235,4 +295,110 @@ fn give_back_pages(file: &Connection) -> rusqlite::Result<bool> {
     }
     file.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
     Ok(number("freelist_count")? < free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    /// A file in which these accounts, each in a room, were last seen so many days ago.
+    fn file(directory: &tempfile::TempDir, accounts: &[(&str, i64)]) -> Connection {
+        let file = schema::open(&directory.path().join("mucplex.db")).unwrap();
+        let today = day(SystemTime::UNIX_EPOCH + NOW);
+        for (account, days) in accounts {
+            let sql = "INSERT INTO account (jid, seen) VALUES (?1, ?2)";
+            file.execute(sql, params![account, today - days]).unwrap();
+            let sql = "INSERT INTO room (account, jid, nick, sent_presence, non_anonymous, logged,
+                           reflects_join_id, nick_assigned, spoken, wanted, unsettled, joined_at)
+                       VALUES (last_insert_rowid(), 'tea@rooms.example.org', 'nick', x'',
+                           0, 0, 0, 0, 0, 1, 0, 0)";
+            file.execute(sql, []).unwrap();
+        }
+        file
+    }
+
+    fn pass(retention: &mut Retention, file: &mut Connection, now: SystemTime) {
+        retention.under_way = Some(Phase::OldMessages);
+        while retention.step(file, now).unwrap() != Step::PassEnded {}
+    }
+
+    fn rooms_of(file: &Connection) -> Vec<String> {
+        let sql = "SELECT account.jid FROM room JOIN account ON room.account = account.id
+                   ORDER BY account.jid";
+        let mut statement = file.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn an_account_in_use_is_never_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = [("a@example.org", 91), ("b@example.org", 91)];
+        let mut file = file(&directory, &accounts);
+        let uses = Arc::new(Uses::default());
+        let mut retention = Retention::new(Options::default(), Arc::clone(&uses));
+        let account: BareJid = "a@example.org".parse().unwrap();
+        let owners = [uses.begin(account.clone()), uses.begin(account)];
+        let mut now = SystemTime::UNIX_EPOCH + NOW;
+        for _ in 0..3 {
+            pass(&mut retention, &mut file, now);
+            assert_eq!(rooms_of(&file), ["a@example.org"]);
+            now += 91 * DAY;
+        }
+        // One of two is not the last.
+        let [one, other] = owners;
+        drop(one);
+        pass(&mut retention, &mut file, now);
+        assert_eq!(rooms_of(&file), ["a@example.org"]);
+        drop(other);
+        // It has been seen until now, whoever comes first: the next process or the next pass.
+        pass(&mut retention, &mut file, now + 89 * DAY);
+        assert_eq!(rooms_of(&file), ["a@example.org"]);
+        pass(&mut retention, &mut file, now + 91 * DAY);
+        assert!(rooms_of(&file).is_empty());
+        assert!(uses.some(None, 1).is_empty(), "nothing is left behind");
+    }
+
+    /// The look at those in use is over when this one comes.
+    #[test]
+    fn an_account_that_comes_into_use_during_a_pass_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = [("a@example.org", 91), ("b@example.org", 91)];
+        let mut file = file(&directory, &accounts);
+        let uses = Arc::new(Uses::default());
+        let mut retention = Retention::new(Options::default(), Arc::clone(&uses));
+        let now = SystemTime::UNIX_EPOCH + NOW;
+        while !matches!(retention.under_way, Some(Phase::OldAccounts)) {
+            retention.step(&mut file, now).unwrap();
+        }
+        let _owner = uses.begin("a@example.org".parse().unwrap());
+        while retention.step(&mut file, now).unwrap() != Step::PassEnded {}
+        assert_eq!(rooms_of(&file), ["a@example.org"]);
+    }
+
+    /// More than one look, and one of which nothing is stored.
+    #[test]
+    fn all_in_use_are_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let count = 2 * ACCOUNTS + 1;
+        let names: Vec<_> = (0..count).map(|n| format!("{n:05}@example.org")).collect();
+        let accounts: Vec<_> = names.iter().map(|name| (name.as_str(), 91)).collect();
+        let mut file = file(&directory, &accounts);
+        let uses = Arc::new(Uses::default());
+        let nobody = "nobody@example.org".to_owned();
+        let owners = names.iter().chain([&nobody]);
+        let owners: Vec<_> = owners.map(|it| uses.begin(it.parse().unwrap())).collect();
+        let mut retention = Retention::new(Options::default(), uses);
+        pass(&mut retention, &mut file, SystemTime::UNIX_EPOCH + NOW);
+        assert_eq!(rooms_of(&file), names);
+        let sql = "SELECT count(*), count(DISTINCT seen) FROM account";
+        let all_of_today = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let counted: (i64, i64) = file.query_row(sql, [], all_of_today).unwrap();
+        assert_eq!(counted, (names.len() as i64, 1));
+        drop(owners);
+    }
 }

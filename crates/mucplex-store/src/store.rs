@@ -20,6 +20,7 @@ use crate::{
     retention::Retention,
     schema,
     time::before,
+    uses::{InUse, Uses},
     write::Ids,
     writer::Writer,
 };
@@ -36,8 +37,9 @@ pub struct Options {
     pub room_messages: usize,
     /// The most bytes of the messages of one room; the same.
     pub room_bytes: usize,
-    /// An account that has had no batch for so long is forgotten, and so is the served mark of a
-    /// device. A day is the finest that is told apart.
+    /// An account that has had no batch for so long, and has not been in use (see
+    /// [`Store::in_use`]), is forgotten, and so is the served mark of a device. A day is the finest
+    /// that is told apart.
     pub unseen: Duration,
     /// Bytes that may wait to be written before [`Health::over_bound`] is set.
     pub queue_bytes: usize,
@@ -68,6 +70,7 @@ struct Handle {
     path: PathBuf,
     options: Options,
     queue: Arc<Queue>,
+    uses: Arc<Uses>,
     readers: Mutex<Vec<Connection>>,
 }
 
@@ -90,10 +93,11 @@ impl Store {
         let lock = Lock::take(&path)?;
         let file = schema::open(&path)?;
         let queue = Arc::new(Queue::new(options.queue_bytes));
+        let uses = Arc::new(Uses::default());
         let writer = Writer {
             file,
             queue: Arc::clone(&queue),
-            retention: Retention::new(options),
+            retention: Retention::new(options, Arc::clone(&uses)),
             ids: Ids::default(),
             lock,
         };
@@ -107,6 +111,7 @@ impl Store {
             path,
             options,
             queue,
+            uses,
             readers: Mutex::default(),
         };
         Ok(Self {
@@ -119,6 +124,14 @@ impl Store {
     /// more, and what hangs on a batch is never dropped.
     pub fn submit(&self, batch: Batch) {
         self.handle.queue.push(batch);
+    }
+
+    /// Says that somebody is there for an account: as long as what is returned lives, retention does
+    /// not forget it. To be called before [`load`](Self::load), and on a thread that may wait as
+    /// well: for the end of one transaction.
+    #[must_use = "the account is in use until this is dropped"]
+    pub fn in_use(&self, account: BareJid) -> InUse {
+        self.handle.uses.begin(account)
     }
 
     /// Forgets all of an account, behind what was handed over before. What was stored of it is
