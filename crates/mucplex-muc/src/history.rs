@@ -16,9 +16,11 @@ use crate::{ns, stanza};
 /// What a late joiner gets that names no limit: what Prosody and ejabberd give by default
 /// (`default_history_messages`, `history_size`).
 pub(crate) const DEFAULT_STANZAS: usize = 20;
-/// Bounds of the backlog of one room. The retention time of the operator's policy is another.
-const MOST_STANZAS: usize = 1_000;
-const MOST_BYTES: usize = 1024 * 1024;
+/// The most messages of one room that a hub remembers: a store has no use for more. The retention
+/// time of the operator's policy is another bound.
+pub const BACKLOG_STANZAS: usize = 1_000;
+/// The most bytes of the same.
+pub const BACKLOG_BYTES: usize = 1024 * 1024;
 
 /// The limits a session gave in `<history/>`; together they all hold, so the smallest wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,11 +64,11 @@ impl HistoryLimits {
     pub(crate) fn upstream(&self) -> String {
         match self.maxstanzas {
             Some(count) if count > DEFAULT_STANZAS => {
-                stanza::history_maxstanzas(count.min(MOST_STANZAS))
+                stanza::history_maxstanzas(count.min(BACKLOG_STANZAS))
             }
             // All since a time, however many that are.
             None if self.seconds.is_some() || self.since.is_some() => {
-                stanza::history_maxstanzas(MOST_STANZAS)
+                stanza::history_maxstanzas(BACKLOG_STANZAS)
             }
             Some(_) | None => String::new(),
         }
@@ -189,7 +191,7 @@ impl Backlog {
     pub(crate) fn push(&mut self, message: SavedMessage) {
         self.bytes += message.frame.bytes().len();
         self.messages.push_back(message);
-        while self.messages.len() > MOST_STANZAS || self.bytes > MOST_BYTES {
+        while self.messages.len() > BACKLOG_STANZAS || self.bytes > BACKLOG_BYTES {
             self.drop_oldest();
         }
     }

@@ -106,7 +106,7 @@ mod routes;
 mod stanza;
 
 pub use csi::{Conversation, Csi, Urgency};
-pub use history::fingerprint;
+pub use history::{BACKLOG_BYTES, BACKLOG_STANZAS, fingerprint};
 pub use hub::{ANCHOR_WAIT, Hub, Input, NickConflict, Now, Output, Policy};
 pub use identity::{AccountJid, OccupantJid, RoomAddress, RoomJid, SessionId, UplinkId};
 pub use passthrough::{JidGlob, Passthrough};

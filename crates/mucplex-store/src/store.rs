@@ -50,7 +50,7 @@ impl Default for Options {
         Self {
             history: Duration::from_secs(30 * 24 * 3600),
             room_messages: 1_000,
-            room_bytes: 4 << 20,
+            room_bytes: 1 << 20,
             unseen: Duration::from_secs(90 * 24 * 3600),
             queue_bytes: 64 << 20,
         }

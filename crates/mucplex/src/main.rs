@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mucplex_muc::Policy;
+use mucplex_muc::{BACKLOG_BYTES, BACKLOG_STANZAS, Policy};
 use mucplex_store::{Journal, SealKey, Store};
 use tracing::{info, warn};
 
@@ -136,6 +136,8 @@ fn open_store(path: Option<&Path>, rooms: &Policy) -> anyhow::Result<Option<Kept
     };
     let options = mucplex_store::Options {
         history: rooms.history,
+        room_messages: BACKLOG_STANZAS,
+        room_bytes: BACKLOG_BYTES,
         unseen: UNSEEN.max(rooms.stay).max(rooms.history),
         ..mucplex_store::Options::default()
     };
