@@ -4,7 +4,7 @@ use mucplex_testkit::client::{Client, Device};
 use mucplex_testkit::server::{Account, Options, Server};
 use mucplex_testkit::xml::Stanza;
 
-use crate::stage::{Front, Stage, mark, outline, through, until};
+use crate::stage::{Front, Stage, leave, mark, outline, through, until};
 
 crate::tests![
     b44_the_time_to_stay_is_over,
@@ -87,20 +87,25 @@ async fn b61_the_server_is_restarted(stage: Stage) {
         .unwrap();
     laptop.join(&room, "alice").await.unwrap();
 
+    let joins = || {
+        front
+            .tap
+            .count_up("<x xmlns='http://jabber.org/protocol/muc'")
+    };
+    let before = joins();
     server.restart().await.unwrap();
     let mut errors = 0;
     while let Ok(next) = phone.recv().await {
         errors += usize::from(next.name() == "error");
     }
     assert_eq!(errors, 1, "one clean end");
-    // The account comes back without any session.
+    // The account comes back without any session, and before anybody else.
+    let back = front.tap.wait_until(|_| joins() > before).await;
+    assert!(back, "no join");
     let bob = server.account("bob").await.unwrap();
     let mut bob = bob.direct().resource("desk").connect().await.unwrap();
     let joined = bob.join(&room, "bob").await.unwrap();
-    if !joined.nicks().contains(&"alice") {
-        let alice = |it: &Stanza| it.kind().is_none() && it.raw_str().contains("/alice'");
-        through(&mut bob, "alice's return", alice).await;
-    }
+    assert_eq!(joined.nicks(), ["alice"]);
     let mut phone = front.session(&alice, "phone").await;
     phone.join(&room, "alice").await.unwrap();
     bob.say(&room, "all here").await.unwrap();
@@ -113,10 +118,10 @@ async fn b76_what_is_sent_to_the_anchor_reaches_sessions(mut stage: Stage) {
     laptop.join(&stage.room, "alice").await.unwrap();
     // Bob, who moderates, is shown whose stream it is.
     let shown = |it: &Stanza| it.raw_str().contains("/mucplex-");
-    bob.leave(&stage.room, "bob", None).await.unwrap();
-    through(&mut bob, "the answer to the leave", is_gone).await;
+    leave(&mut bob, &stage.room, "bob").await;
     let joined = bob.join(&stage.room, "bob").await.unwrap();
-    let presence = joined.presences.iter().find(|it| shown(it)).unwrap();
+    let presence = joined.presences.iter().find(|it| shown(it));
+    let presence = presence.unwrap_or_else(|| panic!("{joined:?}"));
     let text = presence.raw_str();
     let resource = text.split("/mucplex-").nth(1).unwrap();
     let anchor = format!("{}/mucplex-{}", phone.bare_jid(), &resource[..16]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jid::BareJid;
 use mucplex_muc::{AccountJid, Change, Saved, fingerprint};
 use mucplex_net::Custody;
-use mucplex_store::{AccountJournal, AnchorState, Batch, Op, Snapshot, Store};
+use mucplex_store::{AccountJournal, AnchorState, Batch, InUse, Op, Snapshot, Store};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
@@ -22,6 +22,8 @@ pub(super) struct Keeper {
     /// The account's keys are in the store.
     has_key: bool,
     journal: Option<AccountJournal>,
+    /// It is not forgotten meanwhile.
+    _in_use: InUse,
 }
 
 /// What was kept.
@@ -43,9 +45,15 @@ impl Keeper {
             return (None, Restored::default());
         };
         let loading = (store.clone(), account.0.clone());
-        let loaded = spawn_blocking(move || loading.0.load(&loading.1, &loading.0.bounds())).await;
-        let snapshot = match loaded {
-            Ok(Ok(snapshot)) => snapshot,
+        let loaded = spawn_blocking(move || {
+            let (store, account) = loading;
+            let in_use = store.in_use(account.clone());
+            let snapshot = store.load(&account, &store.bounds())?;
+            Ok::<_, mucplex_store::LoadError>((snapshot, in_use))
+        })
+        .await;
+        let (snapshot, in_use) = match loaded {
+            Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => {
                 error!(%account, %error, "what was kept cannot be read: nothing is kept on");
                 return (None, Restored::default());
@@ -64,6 +72,7 @@ impl Keeper {
                 .journal
                 .as_ref()
                 .map(|it| it.account(account.0.clone())),
+            _in_use: in_use,
         };
         keeper.unseal(shared, &snapshot, keyring);
         let (mut rooms, unreadable) = keeping::saved(&snapshot);

@@ -95,7 +95,7 @@ impl Home {
                 () = stop.cancelled() => None,
             };
             match anchor {
-                Some(anchor) => anchor.run(false).await,
+                Some(anchor) => Box::pin(anchor.run(false)).await,
                 // The owner lives as long as this sender.
                 None => drop(self.owner.send(AccountInput::NoAnchor).await),
             }
@@ -126,7 +126,7 @@ impl Home {
             let uplink = Uplink::of_earlier_process(jid, domain, state);
             let mut anchor = Anchor::fresh(&self, uplink, Vec::new());
             anchor.restored = true;
-            anchor.run_restored().await;
+            Box::pin(anchor.run_restored()).await;
         };
         tasks.spawn(restoring.instrument(span));
     }
@@ -256,7 +256,7 @@ impl Anchor {
     /// Serves an anchor of an earlier process, if it comes back.
     async fn run_restored(mut self) {
         match self.reconnect().await {
-            None => self.run(true).await,
+            None => Box::pin(self.run(true)).await,
             Some(_) => self.tell(AccountInput::NoAnchor).await,
         }
     }
