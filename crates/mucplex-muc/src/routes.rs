@@ -18,6 +18,8 @@ use crate::{Passthrough, RoomJid, bookmarks, ns, stanza};
 /// Requests for carbons that may be under way on one stream; and for changes of bookmarks.
 const CARBONS_REQUESTS: usize = 16;
 const BOOKMARK_REQUESTS: usize = 64;
+/// Requests of a client under way whose ids look like the proxy's.
+const LOOKALIKES: usize = 64;
 /// How many different rooms one session may ask for; a bound on memory, far above any use.
 const ROOMS_PER_SESSION: usize = 10_000;
 
@@ -84,6 +86,8 @@ pub struct Routes {
     carried: HashSet<String>,
     /// The client has told that nobody looks (XEP-0352), and the server knows.
     server_thinks_inactive: bool,
+    /// Ids of the client's own requests that look like the proxy's.
+    lookalikes: Vec<String>,
     /// Requests for carbons, or for none, that the server has not answered: ids.
     carbons_asked: Vec<(String, bool)>,
     /// Requests that give up bookmarks, and that the server has not answered: ids and rooms.
@@ -101,6 +105,7 @@ impl Routes {
             asked: HashSet::new(),
             carried: HashSet::new(),
             server_thinks_inactive: false,
+            lookalikes: Vec::new(),
             carbons_asked: Vec::new(),
             bookmarks_asked: Vec::new(),
         }
@@ -117,6 +122,7 @@ impl Routes {
                         "from is not the JID of this session",
                     );
                 }
+                self.note_lookalike(frame);
                 self.route_stanza(frame)
             }
             Kind::StreamError | Kind::StreamFeatures => ClientRoute::Direct,
@@ -132,6 +138,9 @@ impl Routes {
         let unmarked = self.gives_up_bookmarks(frame);
         if !unmarked.is_empty() {
             return ServerRoute::Bookmarks(unmarked);
+        }
+        if self.answers_older_stream(frame) {
+            return ServerRoute::Hub;
         }
         if self.carried.is_empty() && self.asked.is_empty() {
             return ServerRoute::Direct;
@@ -149,6 +158,23 @@ impl Routes {
                 Some(_) | None => ServerRoute::Direct,
             },
             Kind::StreamError | Kind::StreamFeatures | Kind::Nonza => ServerRoute::Direct,
+        }
+    }
+
+    /// Whether this answers what the proxy has asked on an older stream of the same full JID, which
+    /// the server takes this one for. The hub knows that it is too late.
+    fn answers_older_stream(&mut self, frame: &Frame) -> bool {
+        let answers = || matches!(frame.stanza_type().as_deref(), Some("result" | "error"));
+        if frame.kind() != Kind::Iq || number_of(frame).is_none() || !answers() {
+            return false;
+        }
+        let id = frame.id().unwrap_or_default();
+        match self.lookalikes.iter().position(|own| *own == *id) {
+            Some(own) => {
+                self.lookalikes.swap_remove(own);
+                false
+            }
+            None => frame.from().is_some_and(|from| from.contains('/')),
         }
     }
 
@@ -180,6 +206,18 @@ impl Routes {
         match from.resource() {
             Some(_) => from == self.own,
             None => from.to_bare() == self.own.to_bare(),
+        }
+    }
+
+    /// A client may give its own requests ids like the proxy's.
+    fn note_lookalike(&mut self, frame: &Frame) {
+        let asks = || matches!(frame.stanza_type().as_deref(), Some("get" | "set"));
+        if frame.kind() == Kind::Iq && number_of(frame).is_some() && asks() {
+            if self.lookalikes.len() == LOOKALIKES {
+                self.lookalikes.remove(0);
+            }
+            self.lookalikes
+                .push(frame.id().unwrap_or_default().into_owned());
         }
     }
 

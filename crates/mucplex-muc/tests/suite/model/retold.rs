@@ -300,3 +300,25 @@ fn an_anchor_that_is_followed_ends_what_it_has_begun() {
         ],
     );
 }
+
+/// A server takes a session for an older stream of the same full JID: an answer to what the proxy
+/// had asked there is nothing for the newer one, which has asked no room for anything.
+#[test]
+fn an_answer_to_an_older_stream_is_not_for_the_newer_one() {
+    retold(
+        PROSODY,
+        true,
+        false,
+        false,
+        &[
+            Op::OtherJoins(0, 1),
+            Op::Bind(1),
+            Op::Join(1, 1, 0, 3),
+            Op::Ask(1, 1, 0),
+            Op::Run,
+            Op::Lose(2),
+            Op::Up(3, 3),
+            Op::Return(1),
+        ],
+    );
+}
