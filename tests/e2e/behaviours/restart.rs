@@ -140,7 +140,10 @@ async fn b63_without_keys_the_next_session_brings_the_account_back(mut stage: St
     assert_eq!(bodies, ["before", "meanwhile"]);
     bob.say(&stage.room, "after").await.unwrap();
     let seen = until(&mut laptop, "after").await;
-    assert_eq!(outline(&seen), [""; 0]);
+    // The account's own presence may come once more, of the way back.
+    let mut lines = outline(&seen);
+    lines.retain(|line| !line.starts_with("presence alice"));
+    assert_eq!(lines, [""; 0]);
 }
 
 async fn b57_a_lost_session_gets_what_it_has_missed(mut stage: Stage) {

@@ -190,15 +190,15 @@ impl Steady {
 
     /// The end of the session, whatever it came from.
     pub(super) async fn finish(mut self, farewell: Farewell) {
-        let replaced = farewell == CONNECTION_LOST && self.is_replaced().await;
-        self.dismiss_client(if replaced { REPLACED } else { farewell });
         if let Some(home) = self.retained.take() {
+            self.dismiss_client(farewell);
             info!("session ended, and its uplink stays");
             let mailbox = (self.own_mailbox, self.mailbox);
             self.over.cancel();
             Anchor::retained(&home, self.uplink_id, self.uplink, mailbox).spawn(true);
             return;
         }
+        self.note_served();
         if matches!(self.phase, Phase::Open | Phase::Withholding(_)) {
             // The client was not the one to end it: it may want to know what it has missed.
             let ended = AccountInput::Ended {
@@ -211,6 +211,8 @@ impl Steady {
         // An owner that is gone needs no telling.
         let uplink = self.uplink_id;
         let _ = self.tell(AccountInput::UplinkLost { uplink }).await;
+        let replaced = farewell == CONNECTION_LOST && self.is_replaced().await;
+        self.dismiss_client(if replaced { REPLACED } else { farewell });
         if !matches!(self.phase, Phase::Ending) {
             self.uplink.stream.end(None);
         }
